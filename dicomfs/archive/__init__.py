@@ -1,0 +1,1 @@
+"""Where DICOM and the store meet - ingest, catalog, check."""

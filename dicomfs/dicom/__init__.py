@@ -1,0 +1,1 @@
+"""What DICOM bytes mean, with no I/O of its own."""

@@ -1,0 +1,1 @@
+"""FUSE requests answered from nodes."""

@@ -1,0 +1,1 @@
+"""Content-addressed bytes in sealed packs, knowing no DICOM."""

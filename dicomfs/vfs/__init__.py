@@ -1,0 +1,1 @@
+"""What the archive looks like as files."""
