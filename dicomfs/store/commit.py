@@ -1,0 +1,120 @@
+"""The commit record: the last entry of every commit in a pack, and the truth about it.
+
+Little endian, one after another:
+
+    'DCAT', u16 version, u16 0, u64 seq, u64 start, u64 time_ns, u32 blobs, u32 meta, u64 body
+    blobs  bytes    per blob of this commit: 32 s SHA-256, u64 offset in the pack, u32 stored length,
+                    u32 plain length, u8 codec, u16 n, n times u32 CRC-32 (see location.py)
+    meta   bytes    one zstd frame of JSON: what the layer above records of the commit
+    body   bytes    what the layer above refers to by offset: the header of every file
+
+`seq` counts the commits of the archive from 1; `start` is where in the pack this commit's first
+entry begins, which ties the entries before the record to it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from struct import Struct
+from typing import Final, NamedTuple
+
+import zstandard
+
+from dicomfs.errors import Damaged
+from dicomfs.store.location import Location
+from dicomfs.store.recipe import BlobId
+
+VERSION: Final = 1
+_HEAD = Struct("<4sHHQQQIIQ")
+_BLOB = Struct("<32sQIIBH")
+_MAX_META: Final = 1 << 30
+
+
+class CommitHead(NamedTuple):
+    """The fixed part of a commit record; lengths in bytes."""
+
+    seq: int
+    start: int
+    time_ns: int
+    blobs_length: int
+    meta_length: int
+    body_length: int
+
+    @property
+    def blobs_at(self) -> int:
+        """Where in the record the table of blobs begins."""
+        return _HEAD.size
+
+    @property
+    def meta_at(self) -> int:
+        """Where in the record the metadata begin."""
+        return _HEAD.size + self.blobs_length
+
+    @property
+    def body_at(self) -> int:
+        """Where in the record the body begins."""
+        return self.meta_at + self.meta_length
+
+    @property
+    def length(self) -> int:
+        """How long the whole record is."""
+        return self.body_at + self.body_length
+
+
+HEAD_LENGTH: Final = _HEAD.size
+
+
+def name(seq: int) -> bytes:
+    """Return the name of a commit's entry."""
+    return b"c/%016x.cat" % seq
+
+
+def encode(
+    seq: int,
+    start: int,
+    time_ns: int,
+    blobs: Sequence[tuple[BlobId, Location]],
+    meta: bytes,
+    body: Iterable[bytes],
+) -> tuple[CommitHead, bytes]:
+    """Return the record of one commit."""
+    table = b"".join(
+        _BLOB.pack(blob, at.offset, at.stored, at.length, at.codec, len(at.crcs))
+        + Struct(f"<{len(at.crcs)}I").pack(*at.crcs)
+        for blob, at in blobs
+    )
+    packed = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(meta)
+    joined = b"".join(body)
+    head = CommitHead(seq, start, time_ns, len(table), len(packed), len(joined))
+    fixed = _HEAD.pack(b"DCAT", VERSION, 0, *head)
+    return head, b"".join((fixed, table, packed, joined))
+
+
+def read_head(record: bytes) -> CommitHead:
+    """Read the fixed part; raise Damaged where it is none of ours."""
+    if len(record) < _HEAD.size or record[:4] != b"DCAT":
+        raise Damaged("a commit record does not begin as one")
+    _, version, _, *fields = _HEAD.unpack_from(record)
+    if version != VERSION:
+        raise Damaged(f"a commit record has version {version}; this program reads {VERSION}")
+    return CommitHead(*fields)
+
+
+def read_meta(packed: bytes) -> bytes:
+    """Return the JSON of a commit."""
+    try:
+        meta: bytes = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_MAX_META)
+    except zstandard.ZstdError as error:
+        raise Damaged(f"a commit record does not decode: {error}") from error
+    return meta
+
+
+def read_blobs(table: bytes, pack: int) -> Iterator[tuple[BlobId, Location]]:
+    """Walk the table of blobs."""
+    at = 0
+    while at + _BLOB.size <= len(table):
+        blob, offset, stored, length, codec, count = _BLOB.unpack_from(table, at)
+        at += _BLOB.size
+        if at + 4 * count > len(table):
+            raise Damaged("a commit record's table of blobs is cut off")
+        crcs = Struct(f"<{count}I").unpack_from(table, at)
+        at += 4 * count
+        yield BlobId(blob), Location(pack, offset, stored, length, codec, crcs)

@@ -1,0 +1,172 @@
+"""The LMDB environment that serves as index: the only door to lmdb.
+
+Everything in it can be rebuilt from the packs. Keys hold integers big endian, so that they sort.
+Read transactions are short, nested in one function, and never held across an await; the map is
+1 TiB from the start (sparse: it costs no disk), so that no process ever has to enlarge it.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NewType, Protocol, cast
+
+from dicomfs.errors import ArchiveMissing, Damaged, DicomfsError, StorageFull
+
+if TYPE_CHECKING:
+    import lmdb
+
+MAP_SIZE: Final = 1 << 40
+ENGINE: Final = 0
+"""The 0.9 engine of py-lmdb 3: data format 1."""
+
+
+Table = NewType("Table", object)
+"""A named table of the index; opaque."""
+
+
+class Cursor(Protocol):
+    """A position in one table."""
+
+    def set_range(self, key: bytes) -> bool: ...
+    def set_key(self, key: bytes) -> bool: ...
+    def first(self) -> bool: ...
+    def last(self) -> bool: ...
+    def next(self) -> bool: ...
+    def prev(self) -> bool: ...
+    def key(self) -> bytes: ...
+    def value(self) -> bytes: ...
+    def item(self) -> tuple[bytes, bytes]: ...
+    def iternext(self, keys: bool = True, values: bool = True) -> Iterator[tuple[bytes, bytes]]: ...
+    def putmulti(
+        self, items: Iterable[tuple[bytes, bytes]], dupdata: bool = True, overwrite: bool = True
+    ) -> tuple[int, int]: ...
+
+
+class Transaction(Protocol):
+    """What a transaction of the index offers: py-lmdb's own object, called without a wrapper."""
+
+    def get(self, key: bytes, default: None = None, db: Table | None = None) -> bytes | None: ...
+    def put(
+        self,
+        key: bytes,
+        value: bytes,
+        dupdata: bool = True,
+        overwrite: bool = True,
+        append: bool = False,
+        db: Table | None = None,
+    ) -> bool: ...
+    def delete(self, key: bytes, value: bytes = b"", db: Table | None = None) -> bool: ...
+    def cursor(self, db: Table | None = None) -> Cursor: ...
+    def stat(self, db: Table) -> Mapping[str, int]: ...
+    def commit(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Index:
+    """One open environment: many readers in many processes, one writer. May be shared by threads."""
+
+    def __init__(self, directory: Path, tables: Sequence[str], *, writable: bool) -> None:
+        """Open the index; a writable one is made where there is none, with all its tables."""
+        import lmdb
+
+        if not writable and not (directory / "data.mdb").exists():
+            raise ArchiveMissing(
+                f"{directory}: the index is missing; run 'dicomfs reindex' to rebuild it from the packs"
+            )
+        self.directory = directory
+        try:
+            self._env = self._open(directory, len(tables), writable=writable)
+            self.tables: dict[str, Table] = {
+                name: Table(self._env.open_db(name.encode(), create=writable)) for name in tables
+            }
+        except lmdb.NotFoundError as error:
+            self._env.close()
+            raise Damaged(f"{directory}: the index lacks a table; run 'dicomfs reindex'") from error
+        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError) as error:
+            raise Damaged(f"{directory}: the index is damaged ({error}); run 'dicomfs reindex'") from error
+        except lmdb.Error as error:
+            raise _explain(error, directory) from error
+        self.file_number = os.stat(directory / "data.mdb").st_ino
+        if writable:
+            self._env.reader_check()
+
+    @staticmethod
+    def _open(directory: Path, tables: int, *, writable: bool) -> "lmdb.Environment":
+        import lmdb
+
+        def environment(*, lock: bool) -> lmdb.Environment:
+            return lmdb.open(
+                str(directory),
+                map_size=MAP_SIZE,
+                max_dbs=tables + 8,
+                max_readers=512,
+                readonly=not writable,
+                metasync=False,
+                readahead=False,
+                lock=lock,
+                lib_version=ENGINE,
+            )
+
+        try:
+            return environment(lock=True)
+        except lmdb.Error as error:
+            # On a read-only disk there is no writer either, so nothing has to be locked.
+            if writable or _errno(error) not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            return environment(lock=False)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Give a read transaction: one state of the index, for as long as the block lasts."""
+        with self._env.begin() as transaction:
+            yield cast("Transaction", transaction)
+
+    def begin(self, *, write: bool = False) -> Transaction:
+        """Begin a transaction; the caller commits or aborts it."""
+        return cast("Transaction", self._env.begin(write=write))
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn lmdb's errors inside the block into ours."""
+        import lmdb
+
+        try:
+            yield
+        except lmdb.Error as error:
+            raise _explain(error, self.directory) from error
+
+    def replaced(self) -> bool:
+        """Say whether another environment now lies at this one's place (after a reindex)."""
+        try:
+            return os.stat(self.directory / "data.mdb").st_ino != self.file_number
+        except FileNotFoundError:
+            return False
+
+    def size(self) -> int:
+        """Return the bytes that the index takes on disk."""
+        return os.stat(self.directory / "data.mdb").st_blocks * 512
+
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+        self._env.sync(True)
+
+    def close(self) -> None:
+        """Close the environment; no transaction may be open."""
+        self._env.close()
+
+
+def _errno(error: Exception) -> int:
+    text = str(error)
+    return next((code for code in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EIO)
+                 if os.strerror(code) in text), 0)  # fmt: skip
+
+
+def _explain(error: Exception, directory: Path) -> DicomfsError:
+    code = _errno(error)
+    if code == errno.ENOSPC:
+        return StorageFull(f"{directory}: the disk is full; make room and run the command again")
+    if code in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return StorageFull(f"{directory}: the index may not be written ({os.strerror(code)})")
+    return Damaged(f"{directory}: the index cannot be used ({error}); run 'dicomfs reindex'")

@@ -1,0 +1,41 @@
+"""Where the stored bytes of a blob lie: the value of the index's blob table.
+
+Little endian: u32 pack, u64 offset, u32 stored length, u32 plain length, u8 codec, u32 CRC-32 each:
+of every 64 KiB of a blob stored plain, of the whole of a coded one.
+"""
+
+from struct import Struct
+from typing import NamedTuple
+
+from dicomfs.store import codec as codecs
+
+_HEAD = Struct("<IQIIB")
+
+
+class Location(NamedTuple):
+    """One blob in one pack; offsets and lengths are bytes."""
+
+    pack: int
+    offset: int
+    stored: int
+    length: int
+    codec: int
+    crcs: tuple[int, ...]
+
+    def encode(self) -> bytes:
+        """Return the value of the blob table."""
+        return _HEAD.pack(*self[:5]) + Struct(f"<{len(self.crcs)}I").pack(*self.crcs)
+
+
+def decode(value: bytes) -> Location:
+    """Read the value of the blob table."""
+    crcs = Struct(f"<{(len(value) - _HEAD.size) // 4}I").unpack_from(value, _HEAD.size)
+    pack, offset, stored, length, codec = _HEAD.unpack_from(value)
+    return Location(pack, offset, stored, length, codec, crcs)
+
+
+def crcs_for(codec: int, stored: bytes | memoryview, crc: int) -> tuple[int, ...]:
+    """Return the CRCs that the location of these stored bytes carries; `crc` is that of the whole."""
+    if codec != codecs.PLAIN or len(stored) <= codecs.CRC_CHUNK:
+        return (crc,)
+    return codecs.chunk_crcs(stored)

@@ -1,0 +1,217 @@
+"""Packs: plain ZIP files of stored entries, written once from front to back.
+
+    local header, name, bytes     one after another: o/<sha256>[.suffix]  a blob
+                                                     h/<sha256>[.suffix]  the base of a series' headers
+                                                     c/<seq, 16 hex>.cat  a commit, the last entry of its commit
+    central directory, end record when the pack is sealed; never changed after
+
+Entries are stored (method 0) with sizes and CRC-32 in the local header and the date 1980-01-01, so
+that a pack that was never sealed can be read from front to back, and equal input gives equal packs.
+"""
+
+import os
+from collections.abc import Iterator
+from struct import Struct
+from typing import Final, NamedTuple
+
+from isal.isal_zlib import crc32
+
+from dicomfs.errors import Damaged
+
+SEAL_BYTES: Final = 512 << 20
+SEAL_ENTRIES: Final = 60_000
+"""A pack is sealed at the first commit past either, so that it stays a ZIP file that any tool opens."""
+
+_LOCAL = Struct("<4sHHHHHIIIHH")
+_CENTRAL = Struct("<4sHHHHHHIIIHHHHHII")
+_END = Struct("<4sHHHHIIH")
+_END64 = Struct("<4sQHHIIQQQQ")
+_LOCATOR64 = Struct("<4sIQI")
+_UTF8: Final = 0x800
+_DATE: Final = 0x21
+_MODE: Final = 0o100444 << 16
+_FLUSH_BYTES: Final = 4 << 20
+_FLUSH_PARTS: Final = 900
+_READ_AHEAD: Final = 4096
+_NAME_LIMIT: Final = 128
+
+
+class Entry(NamedTuple):
+    """One entry of a pack: its bytes lie at [offset, offset + length)."""
+
+    name: bytes
+    offset: int
+    length: int
+    crc: int
+
+    @property
+    def end(self) -> int:
+        """Where the next entry begins."""
+        return self.offset + self.length
+
+
+class PackWriter:
+    """Appends entries to one pack. Belongs to one thread; buffers up to 4 MiB by reference."""
+
+    def __init__(self, fd: int) -> None:
+        """Go on at the end of the open file, which the writer owns from now on."""
+        self.fd = fd
+        self.position = os.fstat(fd).st_size
+        self.entries: list[Entry] = []
+        self._parts: list[bytes | memoryview] = []
+        self._pending = 0
+        self._written = self.position
+
+    def add(self, name: bytes, data: bytes | memoryview, crc: int | None = None) -> int:
+        """Append an entry and return the offset of its bytes. The data must not change until `flush`."""
+        length = len(data)
+        if crc is None:
+            crc = crc32(data)
+        offset = self.position + _LOCAL.size + len(name)
+        header = _LOCAL.pack(b"PK\3\4", 20, _UTF8, 0, 0, _DATE, crc, length, length, len(name), 0)
+        self._parts += (header + name, data)
+        self.entries.append(Entry(name, offset, length, crc))
+        self.position = offset + length
+        self._pending += self.position - offset + len(header) + len(name)
+        if self._pending >= _FLUSH_BYTES or len(self._parts) >= _FLUSH_PARTS:
+            self.flush()
+        return offset
+
+    def flush(self) -> None:
+        """Hand everything to the kernel."""
+        parts, self._parts, self._pending = self._parts, [], 0
+        while parts:
+            batch = parts[:1000]
+            done = os.pwritev(self.fd, batch, self._written)
+            self._written += done
+            kept = 0
+            while kept < len(batch) and done >= len(batch[kept]):
+                done -= len(batch[kept])
+                kept += 1
+            parts = parts[kept:]
+            if done:
+                parts[0] = memoryview(parts[0])[done:]
+
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+        self.flush()
+        os.fdatasync(self.fd)
+
+    def full(self) -> bool:
+        """Say whether the pack should be sealed after this commit."""
+        return self.position >= SEAL_BYTES or len(self.entries) >= SEAL_ENTRIES
+
+    def cut_back(self, length: int) -> None:
+        """Forget everything past `length`: what a failed commit left."""
+        self._parts, self._pending = [], 0
+        os.ftruncate(self.fd, length)
+        self.entries = [entry for entry in self.entries if entry.end <= length]
+        self.position = self._written = length
+
+    def seal(self) -> int:
+        """Write the central directory, bring it to the disk and return the size of the file."""
+        start = self.position
+        directory = b"".join(map(_central_header, self.entries))
+        count = len(self.entries)
+        end = b""
+        if count >= 0xFFFF or start >= 0xFFFFFFFF:
+            end = _END64.pack(b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(directory), start)
+            end += _LOCATOR64.pack(b"PK\6\7", 0, start + len(directory), 1)
+        short = min(count, 0xFFFF)
+        end += _END.pack(b"PK\5\6", 0, 0, short, short, len(directory), min(start, 0xFFFFFFFF), 0)
+        self._parts.append(directory + end)
+        self.sync()
+        self.position = self._written
+        return self.position
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.fd)
+
+
+def _central_header(entry: Entry) -> bytes:
+    local = entry.offset - len(entry.name) - _LOCAL.size
+    extra = b""
+    if local >= 0xFFFFFFFF:
+        extra = Struct("<HHQ").pack(1, 8, local)
+        local = 0xFFFFFFFF
+    fixed = _CENTRAL.pack(
+        b"PK\1\2", 0x31E, 20, _UTF8, 0, 0, _DATE, entry.crc, entry.length, entry.length,
+        len(entry.name), len(extra), 0, 0, 0, _MODE, local,
+    )  # fmt: skip
+    return fixed + entry.name + extra
+
+
+def scan(fd: int, start: int, *, verify: bool) -> Iterator[Entry]:
+    """Walk the local headers from `start`; stop at the first that is torn, foreign or (verify) has a wrong CRC.
+
+    The end of the last entry given is the length up to which the pack is whole.
+    """
+    size = os.fstat(fd).st_size
+    position = start
+    while position + _LOCAL.size <= size:
+        header = os.pread(fd, _LOCAL.size + _NAME_LIMIT, position)
+        magic, _, _, method, _, _, crc, length, raw, name_length, extra = _LOCAL.unpack_from(header)
+        if magic != b"PK\3\4" or method or length != raw or name_length > _NAME_LIMIT or extra:
+            return
+        name = header[_LOCAL.size : _LOCAL.size + name_length]
+        offset = position + _LOCAL.size + name_length
+        if offset + length > size or (verify and range_crc(fd, offset, length) != crc):
+            return
+        yield Entry(name, offset, length, crc)
+        position = offset + length
+
+
+def range_crc(fd: int, offset: int, length: int) -> int:
+    """Return the CRC-32 of a range of a file, read in pieces of 4 MiB."""
+    crc = 0
+    while length:
+        piece = os.pread(fd, min(length, _FLUSH_BYTES), offset)
+        if not piece:
+            return -1
+        crc = crc32(piece, crc)
+        offset += len(piece)
+        length -= len(piece)
+    return crc
+
+
+def directory_start(fd: int) -> int | None:
+    """Return where the central directory of a sealed pack begins; None where the pack is not (wholly) sealed."""
+    size = os.fstat(fd).st_size
+    if size < _END.size:
+        return None
+    tail = os.pread(fd, min(size, _READ_AHEAD), max(0, size - _READ_AHEAD))
+    magic, _, _, _, count, length, start, _ = _END.unpack_from(tail, len(tail) - _END.size)
+    if magic != b"PK\5\6":
+        return None
+    end = size - _END.size
+    if count == 0xFFFF or start == 0xFFFFFFFF:
+        at = len(tail) - _END.size - _LOCATOR64.size - _END64.size
+        if at < 0:
+            return None
+        magic, *_, length, start = _END64.unpack_from(tail, at)
+        if magic != b"PK\6\6":
+            return None
+        end -= _LOCATOR64.size + _END64.size
+    return start if start + length == end else None
+
+
+def directory(fd: int) -> list[Entry]:
+    """Return the entries that the central directory of a sealed pack names; raise Damaged where it is torn."""
+    start = directory_start(fd)
+    if start is None:
+        raise Damaged("the pack has no whole central directory")
+    size = os.fstat(fd).st_size
+    data = os.pread(fd, size - start, start)
+    entries: list[Entry] = []
+    at = 0
+    while data[at : at + 4] == b"PK\1\2":
+        fields = _CENTRAL.unpack_from(data, at)
+        crc, length, name_length, extra_length, local = fields[7], fields[8], fields[10], fields[11], fields[16]
+        name = data[at + _CENTRAL.size : at + _CENTRAL.size + name_length]
+        at += _CENTRAL.size + name_length
+        if local == 0xFFFFFFFF and extra_length >= 12:
+            (local,) = Struct("<Q").unpack_from(data, at + 4)
+        at += extra_length
+        entries.append(Entry(name, local + _LOCAL.size + name_length, length, crc))
+    return entries

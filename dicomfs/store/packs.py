@@ -1,0 +1,183 @@
+"""Where packs lie: the small interface through which the store reaches their bytes.
+
+A pack is an immutable object with a number: list them, create one, read a range. Nothing above
+this module knows that they are files of one directory.
+"""
+
+import ctypes
+import errno
+import mmap
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+from dicomfs.errors import Damaged
+
+_PAGE: Final = mmap.PAGESIZE
+
+
+class PackFile:
+    """One pack open for reading. May be shared by threads; `resident` only by one."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.number = number
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise Damaged(f"{path}: the pack is missing; bring it back from a copy of the archive") from error
+        except OSError as error:
+            raise Damaged(f"{path}: the pack cannot be read ({error.strerror})") from error
+        self.path = path
+        self._map: mmap.mmap | None = None
+        self._view = memoryview(b"")
+        self._address = 0
+        self._mapped = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly these bytes; wait for the disk. Raise Damaged where they are not there."""
+        try:
+            data = os.pread(self.fd, length, offset)
+            while len(data) < length:
+                more = os.pread(self.fd, length - len(data), offset + len(data))
+                if not more:
+                    raise Damaged(f"{self.path.name}: the pack ends at {offset + len(data)}: it was cut off")
+                data += more
+        except OSError as error:
+            raise Damaged(f"{self.path.name}: cannot read at {offset} ({error.strerror})") from error
+        return data
+
+    def resident(self, offset: int, length: int) -> memoryview | None:
+        """Return these bytes without a copy if they are in the page cache, else None. Never waits."""
+        end = offset + length
+        if end > self._mapped and not self._remap(end):
+            return None
+        first = offset // _PAGE
+        pages = (end - 1) // _PAGE - first + 1
+        if pages > _RESIDENCY_PAGES or _mincore(self._address + first * _PAGE, pages * _PAGE, _residency):
+            return None
+        if _residency_bytes.find(b"\0", 0, pages) >= 0:
+            return None
+        return self._view[offset:end]
+
+    def _remap(self, end: int) -> bool:
+        size = os.fstat(self.fd).st_size
+        if end > size:
+            return False
+        self._map = mmap.mmap(self.fd, size, prot=mmap.PROT_READ)
+        self._map.madvise(mmap.MADV_RANDOM)
+        self._view = memoryview(self._map)
+        self._address = _address_of(self._map)
+        self._mapped = size
+        return True
+
+    def size(self) -> int:
+        """Return the length of the file."""
+        return os.fstat(self.fd).st_size
+
+    def close(self) -> None:
+        """Close the file; views handed out stay valid."""
+        os.close(self.fd)
+
+
+class PackDirectory:
+    """The packs of one archive. May be shared by threads."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._open: dict[int, PackFile] = {}
+        self._lock = threading.Lock()
+
+    def path(self, number: int) -> Path:
+        """Return the place of a pack."""
+        return self.directory / f"{number:08d}.zip"
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all packs that exist, ascending."""
+        names = os.listdir(self.directory)
+        return sorted(int(name[:-4]) for name in names if name.endswith(".zip") and name[:-4].isdigit())
+
+    def open(self, number: int) -> PackFile:
+        """Return the pack open for reading; raise Damaged where it is missing."""
+        found = self._open.get(number)
+        if found is not None:
+            return found
+        with self._lock:
+            found = self._open.get(number)
+            if found is None:
+                found = self._open[number] = PackFile(self.path(number), number)
+            return found
+
+    def create(self, number: int) -> int:
+        """Make an empty pack whose name survives a crash; return it open for writing."""
+        fd = os.open(self.path(number), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self.sync_names()
+        return fd
+
+    def reopen(self, number: int) -> int:
+        """Return an unsealed pack open for writing."""
+        return os.open(self.path(number), os.O_RDWR | os.O_CLOEXEC)
+
+    def remove(self, number: int) -> None:
+        """Remove a pack that holds nothing."""
+        with self._lock:
+            stale = self._open.pop(number, None)
+            if stale is not None:
+                stale.close()
+        os.unlink(self.path(number))
+
+    def sync_names(self) -> None:
+        """Bring the directory itself to the disk."""
+        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close every pack that is open."""
+        with self._lock:
+            for pack in self._open.values():
+                pack.close()
+            self._open.clear()
+
+
+class _PyBuffer(ctypes.Structure):
+    """Py_buffer of Python's stable ABI (https://docs.python.org/3/c-api/buffer.html)."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+def _address_of(mapping: mmap.mmap) -> int:
+    """Return where a read-only mapping lies: ctypes itself only tells that of writable ones."""
+    buffer = _PyBuffer()
+    api = ctypes.pythonapi
+    api.PyObject_GetBuffer.argtypes = (ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int)
+    api.PyBuffer_Release.argtypes = (ctypes.POINTER(_PyBuffer),)
+    api.PyObject_GetBuffer(mapping, ctypes.byref(buffer), 0)
+    address: int = buffer.buf
+    api.PyBuffer_Release(ctypes.byref(buffer))
+    return address
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_mincore = _libc.mincore
+_mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+_RESIDENCY_PAGES: Final = 8192
+_residency_bytes = bytearray(_RESIDENCY_PAGES)
+_residency = ctypes.addressof((ctypes.c_char * _RESIDENCY_PAGES).from_buffer(_residency_bytes))

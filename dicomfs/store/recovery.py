@@ -1,0 +1,172 @@
+"""Bring the index and the packs together again after whatever happened to the last writer.
+
+The packs are the truth. A commit that lies past what the index knows is accepted only if every one
+of its entries is whole (the CRC of each is computed, since a power cut may have written pages in
+any order); it is then folded into the index. What follows the last whole commit is cut off.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dicomfs.errors import Damaged
+from dicomfs.store import commit as commits
+from dicomfs.store import pack as packfile
+from dicomfs.store.index import Transaction
+from dicomfs.store.location import Location
+from dicomfs.store.pack import Entry, PackWriter
+from dicomfs.store.recipe import BlobId
+from dicomfs.store.store import KEY, CommitPlace, PackState, Store
+
+
+class FoundCommit(NamedTuple):
+    """A commit read from a pack."""
+
+    seq: int
+    place: CommitPlace
+    blobs: list[tuple[BlobId, Location]]
+    meta: bytes
+    end: int
+    """The length of the pack up to and with this commit."""
+
+
+Fold = Callable[[Transaction, int, int, bytes], None]
+"""Put a commit into the tables of the layer above: (transaction, seq, time_ns, meta)."""
+
+
+@dataclass
+class Recovered:
+    """What was done."""
+
+    commits: int = 0
+    cut_bytes: int = 0
+    sealed: int = 0
+
+
+def recover(store: Store, fold: Fold) -> Recovered:
+    """Heal what can be healed; raise Damaged for what only a person can. The caller holds the writer's lock."""
+    done = Recovered()
+    with store.index.reading() as txn:
+        states = store.pack_states(txn)
+        last = store.seq(txn)
+    numbers = store.packs.numbers()
+    _refuse_missing(store, states, numbers)
+    found: list[FoundCommit] = []
+    ends: dict[int, int] = {}
+    for number in numbers:
+        state = states.get(number, PackState(0, 0))
+        size = os.stat(store.packs.path(number)).st_size
+        if state.sealed and size == state.sealed:
+            continue
+        if size < state.committed:
+            raise Damaged(
+                f"pack {number:08d} is shorter ({size} bytes) than what was committed to it ({state.committed}); "
+                "bring it back from a copy of the archive, or run 'dicomfs reindex' to go on with what is left"
+            )
+        new = list(read_commits(store, number, state.committed, verify=True))
+        found += new
+        ends[number] = new[-1].end if new else state.committed
+    found.sort(key=lambda commit: commit.seq)
+    for commit in found:
+        if commit.seq != last + 1:
+            raise Damaged(f"commit {last + 1} is in no pack, but commit {commit.seq} is; run 'dicomfs check'")
+        last = commit.seq
+    if found:
+        apply(store, found, fold)
+        done.commits = len(found)
+    for number, end in ends.items():
+        done.cut_bytes += _seal_leftover(store, number, end)
+        done.sealed += 1
+    return done
+
+
+def _refuse_missing(store: Store, states: dict[int, PackState], numbers: list[int]) -> None:
+    missing = sorted(set(states) - set(numbers))
+    if missing:
+        names = ", ".join(store.packs.path(number).name for number in missing)
+        raise Damaged(
+            f"{store.root}: missing from packs/: {names}; bring them back from a copy of the archive, "
+            "or run 'dicomfs reindex' to go on with what is left"
+        )
+
+
+def read_commits(store: Store, number: int, start: int, *, verify: bool) -> Iterator[FoundCommit]:
+    """Walk the whole commits of a pack from `start`; stop at the first that is not whole."""
+    pack = store.packs.open(number)
+    begin = start
+    for entry in packfile.scan(pack.fd, start, verify=verify):
+        if not entry.name.startswith(b"c/"):
+            continue
+        try:
+            commit = read_commit(store, number, entry)
+        except Damaged:
+            return
+        if commit is None or commit[1] != begin:
+            return
+        yield commit[0]
+        begin = entry.end
+
+
+def read_commit(store: Store, number: int, entry: Entry) -> tuple[FoundCommit, int] | None:
+    """Read a commit record and where it says that its commit starts; None where it is inconsistent."""
+    pack = store.packs.open(number)
+    head = commits.read_head(pack.read(entry.offset, min(commits.HEAD_LENGTH, entry.length)))
+    if head.length != entry.length or commits.name(head.seq) != entry.name:
+        return None
+    record = pack.read(entry.offset, head.body_at)
+    blobs = list(commits.read_blobs(record[head.blobs_at : head.meta_at], number))
+    meta = commits.read_meta(record[head.meta_at : head.body_at])
+    place = CommitPlace(number, entry.offset, head.time_ns, head.blobs_length, head.meta_length, head.body_length)
+    return FoundCommit(head.seq, place, blobs, meta, entry.end), head.start
+
+
+def apply(store: Store, found: list[FoundCommit], fold: Fold) -> None:
+    """Put commits, in order, into the index: one transaction for all."""
+    with store.index.translated():
+        txn = store.index.begin(write=True)
+        try:
+            for commit in found:
+                fold_commit(store, txn, commit, fold)
+        except BaseException:
+            txn.abort()
+            raise
+        txn.commit()
+
+
+def fold_commit(store: Store, txn: Transaction, commit: FoundCommit, fold: Fold) -> None:
+    """Put one commit into the index."""
+    for blob, location in sorted(commit.blobs):
+        txn.put(blob, location.encode(), overwrite=False, db=store.blob_table)
+    txn.put(KEY.pack(commit.seq), commit.place.encode(), db=store.commit_table)
+    store.put_pack(txn, commit.place.pack, PackState(commit.end, 0))
+    txn.put(b"seq", KEY.pack(commit.seq), db=store.meta_table)
+    fold(txn, commit.seq, commit.place.time_ns, commit.meta)
+
+
+def _seal_leftover(store: Store, number: int, end: int) -> int:
+    """Cut a pack after its last whole commit and seal it; return how many bytes were cut."""
+    path = store.packs.path(number)
+    fd = store.packs.reopen(number)
+    writer = PackWriter(fd)
+    try:
+        size = writer.position
+        if end == 0:
+            store.packs.remove(number)
+            store.packs.sync_names()
+            return size
+        sealed = packfile.directory_start(fd) == end
+        if not sealed:
+            writer.cut_back(end)
+            writer.entries = list(packfile.scan(fd, 0, verify=False))
+            if not writer.entries or writer.entries[-1].end != end:
+                raise Damaged(f"{path.name}: the entries before {end} are torn; run 'dicomfs check'")
+            writer.seal()
+        sealed_size = os.fstat(fd).st_size
+    finally:
+        writer.close()
+    with store.index.translated():
+        txn = store.index.begin(write=True)
+        store.put_pack(txn, number, PackState(end, sealed_size))
+        txn.commit()
+    return 0 if sealed else max(0, size - end)

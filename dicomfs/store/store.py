@@ -1,0 +1,126 @@
+"""The store: packs plus the index that says where their blobs lie.
+
+Tables of the index that belong to the store (integers big endian in keys, little endian in values):
+
+    blob     SHA-256                 a Location
+    pack     u64 number              u64 committed length, u64 sealed size (0: not sealed)
+    commit   u64 seq                 u32 pack, u64 offset of the record, u64 time_ns, u32 blobs, u32 meta, u64 body
+    meta     name                    whatever the name says: b"seq" is the last commit, u64
+
+The layer above adds its own tables and fills them in the same transactions.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from struct import Struct
+from typing import Final, NamedTuple
+
+from dicomfs.errors import Damaged
+from dicomfs.store import commit as commits
+from dicomfs.store import location as locations
+from dicomfs.store.blobs import BlobReader
+from dicomfs.store.index import Index, Table, Transaction
+from dicomfs.store.location import Location
+from dicomfs.store.packs import PackDirectory
+from dicomfs.store.recipe import BlobId
+
+TABLES: Final = ("blob", "pack", "commit", "meta")
+
+KEY = Struct(">Q")
+_PACK = Struct("<QQ")
+_COMMIT = Struct("<IQQIIQ")
+
+
+class CommitPlace(NamedTuple):
+    """Where a commit record lies, and what it is made of."""
+
+    pack: int
+    offset: int
+    time_ns: int
+    blobs_length: int
+    meta_length: int
+    body_length: int
+
+    @property
+    def head(self) -> commits.CommitHead:
+        """The record's fixed part, as far as its layout goes."""
+        return commits.CommitHead(0, 0, self.time_ns, self.blobs_length, self.meta_length, self.body_length)
+
+    def encode(self) -> bytes:
+        """Return the value of the commit table."""
+        return _COMMIT.pack(*self)
+
+
+class PackState(NamedTuple):
+    """What the index knows of a pack."""
+
+    committed: int
+    sealed: int
+
+
+class Store:
+    """Reads blobs and commit records. May be shared by threads; one in a process for each archive."""
+
+    def __init__(self, root: Path, tables: Sequence[str], *, writable: bool = False) -> None:
+        """Open the store below `root`; `tables` are those of the layer above."""
+        self.root = root
+        self.packs = PackDirectory(root / "packs")
+        self.index = Index(root / "index", (*TABLES, *tables), writable=writable)
+        self.blob_table: Table = self.index.tables["blob"]
+        self.pack_table: Table = self.index.tables["pack"]
+        self.commit_table: Table = self.index.tables["commit"]
+        self.meta_table: Table = self.index.tables["meta"]
+        self.blobs = BlobReader(self.packs)
+
+    def seq(self, txn: Transaction) -> int:
+        """Return the number of the last commit."""
+        value = txn.get(b"seq", db=self.meta_table)
+        return 0 if value is None else int.from_bytes(value, "big")
+
+    def locate(self, txn: Transaction, blob: BlobId) -> Location:
+        """Return where a blob lies; raise Damaged where the index does not know it."""
+        value = txn.get(blob, db=self.blob_table)
+        if value is None:
+            raise Damaged(f"the index does not know blob {blob.hex()}; run 'dicomfs check'")
+        return locations.decode(value)
+
+    def commit_place(self, txn: Transaction, seq: int) -> CommitPlace:
+        """Return where a commit record lies; raise Damaged where the index does not know it."""
+        value = txn.get(KEY.pack(seq), db=self.commit_table)
+        if value is None:
+            raise Damaged(f"the index does not know commit {seq}; run 'dicomfs reindex'")
+        return CommitPlace(*_COMMIT.unpack(value))
+
+    def read_body(self, place: CommitPlace, offset: int, length: int) -> bytes:
+        """Read part of a commit's body."""
+        if offset + length > place.body_length:
+            raise Damaged(f"pack {place.pack:08d}: a header lies outside its commit")
+        return self.packs.open(place.pack).read(place.offset + place.head.body_at + offset, length)
+
+    def read_meta(self, place: CommitPlace) -> bytes:
+        """Read a commit's JSON."""
+        packed = self.packs.open(place.pack).read(place.offset + place.head.meta_at, place.meta_length)
+        return commits.read_meta(packed)
+
+    def pack_states(self, txn: Transaction) -> dict[int, PackState]:
+        """Return what the index knows of every pack."""
+        cursor = txn.cursor(db=self.pack_table)
+        if not cursor.first():
+            return {}
+        return {KEY.unpack(key)[0]: PackState(*_PACK.unpack(value)) for key, value in cursor.iternext()}
+
+    def put_pack(self, txn: Transaction, number: int, state: PackState) -> None:
+        """Record what a pack holds."""
+        txn.put(KEY.pack(number), _PACK.pack(*state), db=self.pack_table)
+
+    def size(self) -> int:
+        """Return the bytes that packs and index take."""
+        packs = sum(os.stat(self.packs.path(number)).st_size for number in self.packs.numbers())
+        return packs + self.index.size()
+
+    def close(self) -> None:
+        """Close everything."""
+        self.blobs.close()
+        self.index.close()
+        self.packs.close()
