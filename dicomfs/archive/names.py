@@ -32,7 +32,7 @@ MAX_BYTES = 120
 _ILLEGAL = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
 _CARETS = re.compile(r"\^+")  # separates the components of a person's name (PS3.5 6.2.1)
 _SPACES = re.compile(r"\s+")
-# Control, format (bidi marks, zero width), surrogate, unassigned; private use, for SMB maps illegal ones there.
+# Control, format (bidi marks, zero width), surrogate, unassigned; private use, where SMB puts illegal ones.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 # Text that `fragment` would return as it is: the common case, told in half a microsecond.
