@@ -1,1 +1,10 @@
-"""The command line."""
+"""The command line: what people type, what it prints, and the status it ends with."""
+
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    from dicomfs.cli.run import run
+
+    return run(arguments)

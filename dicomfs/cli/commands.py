@@ -1,0 +1,85 @@
+"""The names of the commands, and how `dicomfs ARCHIVE DIRECTORY` comes to mean `dicomfs mount`.
+
+A command's module is imported when it is named or listed; what it works with, when it runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import click
+
+import dicomfs as package
+
+# In the order in which one meets them; the module that holds each, and its name there.
+_COMMANDS = {
+    "init": "init",
+    "import": "importing",
+    "mount": "mounting",
+    "umount": "mounting",
+    "list": "listing",
+    "query": "querying",
+    "export": "exporting",
+    "check": "checking",
+    "stats": "statistics",
+    "reindex": "reindexing",
+}
+
+
+class _Commands(click.Group):
+    """A group that imports its commands when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"dicomfs.cli.{_COMMANDS[cmd_name]}")
+        found = getattr(module, f"{cmd_name}_command")
+        assert isinstance(found, click.Command)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # mount.fuse3 runs `dicomfs ARCHIVE DIRECTORY -o options` for an fstab line of type fuse.dicomfs.
+        if args[0] not in _COMMANDS and (os.sep in args[0] or os.path.isdir(args[0])):
+            return "mount", self.get_command(ctx, "mount"), args
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=(
+        "ARCHIVE is taken from --archive, else from the environment variable DICOMFS_ARCHIVE. "
+        "`dicomfs COMMAND --help` tells everything about one command."
+    ),
+)
+@click.version_option(package.__version__, "-V", "--version", prog_name="dicomfs", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error; it may hold patient data.")
+def dicomfs(*, debug: bool) -> None:
+    """Keep DICOM files in an archive that you mount as a drive.
+
+    Files go in once: equal bytes are kept once, compressed and checksummed. A mounted archive shows
+    them as a readable tree of patients, studies and series, each file bit for bit as it came in.
+
+    \b
+    A first archive:
+      dicomfs init /srv/archive
+      dicomfs import -a /srv/archive /media/cdrom
+      dicomfs mount /srv/archive /mnt/dicom
+      ls /mnt/dicom/patients
+      dicomfs umount /mnt/dicom
+
+    \b
+    Exit status:
+      0  all that was asked was done
+      1  a part of it was refused or failed
+      2  the request itself is wrong
+      3  the archive is damaged, or there is none
+    """
+    if debug:
+        os.environ["DICOMFS_DEBUG"] = "1"

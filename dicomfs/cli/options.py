@@ -1,0 +1,42 @@
+"""Options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+def archive_option(function: _Function) -> _Function:
+    """Add --archive/-a, required, with DICOMFS_ARCHIVE as its default."""
+    return click.option(
+        "--archive",
+        "-a",
+        envvar="DICOMFS_ARCHIVE",
+        required=True,
+        type=click.Path(path_type=Path),
+        metavar="ARCHIVE",
+        help="The archive's directory (default: DICOMFS_ARCHIVE).",
+    )(function)
+
+
+def json_option(function: _Function) -> _Function:
+    """Add --json: machine-readable output, and nothing else on stdout."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else on stdout.")(function)
+
+
+def format_option(default: str, *others: str) -> Callable[[_Function], _Function]:
+    """Add --format/-f with its choices."""
+    return click.option(
+        "--format",
+        "-f",
+        "output_format",
+        type=click.Choice([default, *others]),
+        default=default,
+        show_default=True,
+        help="The form of the output.",
+    )

@@ -1,0 +1,230 @@
+"""Export: the files of the readable tree, written to a real directory, each proved while it is written.
+
+    OUTPUT/<patient>/<study>/<series>/00001.dcm     the names of the mount's patients/
+    OUTPUT/<SOP Instance UID>.dcm                   flattened; a second file of one UID gets ~hash
+
+A file appears under its name only when all its bytes are there and have the SHA-256 of what was
+imported; until then it is `.<inode>.dicomfs-part`. A file that is already there is left alone:
+with the same bytes it counts as present, with others as failed. So an export that was interrupted
+is completed by running it again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from dicomfs.archive.names import candidates, component, cut
+from dicomfs.archive.query import Level, Match, Query, matches
+from dicomfs.errors import DicomfsError, StorageFull, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from dicomfs.archive.archive import Archive
+
+_CHUNK = 4 << 20
+_WORKERS = min(4, os.cpu_count() or 1)
+_STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+class Outcome(StrEnum):
+    """What became of one file."""
+
+    WRITTEN = "written"
+    PRESENT = "present"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """One file of the export; `path` is below the output directory."""
+
+    path: str
+    outcome: Outcome
+    reason: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export did."""
+
+    written: int
+    present: int
+    failed: int
+    bytes_written: int
+
+
+def export(
+    archive: Archive,
+    output: Path,
+    query: Query,
+    *,
+    flatten: bool = False,
+    on_result: Callable[[FileResult], None] | None = None,
+) -> ExportReport:
+    """Write the files that the query finds below `output`; raise if nothing more can be written there."""
+    _refuse_inside(archive.path, output)
+    instances = matches(archive, Query(Level.INSTANCE, query.where))
+    counts: Counter[Outcome] = Counter()
+    bytes_written = 0
+    directories = _Directories(output)
+    files = _flat(instances) if flatten else ((match, _below_patients(match.path)) for match in instances)
+    for result in _in_threads(archive, directories, files):
+        counts[result.outcome] += 1
+        bytes_written += result.size if result.outcome is Outcome.WRITTEN else 0
+        if on_result:
+            on_result(result)
+    return ExportReport(counts[Outcome.WRITTEN], counts[Outcome.PRESENT], counts[Outcome.FAILED], bytes_written)
+
+
+def _refuse_inside(archive: Path, output: Path) -> None:
+    if output.resolve().is_relative_to(archive.resolve()):
+        raise UsageError(f"{output}: lies inside the archive; choose a directory outside it")
+
+
+def _below_patients(path: str) -> str:
+    return path.partition("/")[2]
+
+
+def _flat(instances: Iterable[Match]) -> Iterator[tuple[Match, str]]:
+    for match in instances:
+        instance = match.instance
+        assert instance is not None
+        uid = str(instance.attributes["SOPInstanceUID"])
+        # The hash is of the bytes: what tells two files of one UID apart, in every export alike.
+        identity = instance.sha256.hex()
+        name = cut(component(uid) + ".dcm", identity)
+        yield match, name if instance.current else next(islice(candidates(name, identity), 1, None))
+
+
+def _in_threads(
+    archive: Archive, directories: _Directories, files: Iterator[tuple[Match, str]]
+) -> Iterator[FileResult]:
+    """Write files on several threads, for hashing and decoding leave the interpreter; results in order."""
+    with ThreadPoolExecutor(_WORKERS, "export") as pool:
+        waiting: deque[Future[FileResult]] = deque()
+        try:
+            for match, path in files:
+                waiting.append(pool.submit(_export_file, archive, directories, match, path))
+                if len(waiting) > 2 * _WORKERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Directories:
+    """The directories below the output that exist by now; may be shared by threads."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = os.fspath(output)
+        self._made: set[str] = set()
+
+    def path(self, below: str) -> str:
+        """Return the real path of a file, its directory made."""
+        path = os.path.join(self._output, below)
+        directory = os.path.dirname(path)
+        if directory not in self._made:
+            os.makedirs(directory, exist_ok=True)
+            self._made.add(directory)
+        return path
+
+
+def _export_file(archive: Archive, directories: _Directories, match: Match, below: str) -> FileResult:
+    instance = match.instance
+    assert instance is not None
+    try:
+        path = directories.path(below)
+        reason = _present(path, instance.size, instance.sha256)
+        if reason is None:
+            _write(archive, path, instance.ino, instance.sha256, instance.mtime_ns)
+    except DicomfsError as error:
+        return FileResult(below, Outcome.FAILED, str(error), instance.size)
+    except OSError as error:
+        if error.errno in _STOPS:
+            raise StorageFull(f"{error.filename or below}: {error.strerror}") from error
+        return FileResult(below, Outcome.FAILED, error.strerror or type(error).__name__, instance.size)
+    if reason:
+        return FileResult(below, Outcome.FAILED, reason, instance.size)
+    return FileResult(below, Outcome.WRITTEN if reason is None else Outcome.PRESENT, "", instance.size)
+
+
+def _present(path: str, size: int, sha256: bytes) -> str | None:
+    """Return None if nothing is at `path`, '' if exactly this file is, else why it may not be written."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"something else is already there ({error.strerror})"
+    with open(fd, "rb") as file:
+        if os.fstat(fd).st_size != size or hashlib.file_digest(file, "sha256").digest() != sha256:
+            return "another file is already there"
+    return ""
+
+
+def _write(archive: Archive, path: str, ino: int, sha256: bytes, mtime_ns: int) -> None:
+    directory, _ = os.path.split(path)
+    part = os.path.join(directory, f".{ino}.dicomfs-part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(part, flags, 0o666)
+    try:
+        try:
+            _copy(archive, ino, fd, sha256)
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+        finally:
+            os.close(fd)
+        _appear(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def _copy(archive: Archive, ino: int, fd: int, sha256: bytes) -> None:
+    source = archive.open_instance(ino)
+    try:
+        digest = hashlib.sha256()
+        offset = 0
+        while offset < source.size:
+            data = source.read(offset, _CHUNK)
+            digest.update(data)
+            _write_all(fd, data)
+            offset += len(data)
+    finally:
+        source.close()
+    if digest.digest() != sha256:
+        raise DicomfsError("the archive gave other bytes than were imported; run dicomfs check --verify-files")
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _appear(part: str, path: str) -> None:
+    """Give the finished file its name, never in the place of another file."""
+    try:
+        os.link(part, path)
+    except OSError as error:
+        # FAT, exFAT and some network shares have no hard links.
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
+        os.rename(part, path)
+    else:
+        os.unlink(part)
