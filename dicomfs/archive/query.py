@@ -12,7 +12,7 @@ matches when one instance in it meets all the conditions together.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,7 +20,7 @@ from dicomfs.archive.layout import CATALOG_KEYWORDS
 from dicomfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.catalog import Instance, Patient, Series, Study, View
@@ -70,10 +70,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked: patterns by keyword (or by tag, gggg,eeee), all of which must be met."""
+    """What is asked: (keyword or tag gggg,eeee, pattern) pairs, all of which must be met."""
 
     level: Level = Level.STUDY
-    where: Mapping[str, str] = field(default_factory=dict)
+    where: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,18 @@ def matches(archive: Archive, query: Query) -> Iterator[Match]:
         yield from found
 
 
+def below(archive: Archive, study: int, level: Level) -> list[Match]:
+    """Return all series or all instances of one study, or the study itself."""
+    with archive.view() as view:
+        return list(_in_study(view, view.study(study), level, _Conditions(archive, ())))
+
+
+def instances(archive: Archive, series: Match) -> list[Match]:
+    """Return all instances of a series."""
+    with archive.view() as view:
+        return list(_instances(view, series, _Conditions(archive, ())))
+
+
 def pattern_test(pattern: str, *, date: bool = False) -> Test:
     """Return the test whether a text matches a pattern."""
     if date and (found := _RANGE(pattern)):
@@ -111,15 +123,17 @@ def pattern_test(pattern: str, *, date: bool = False) -> Test:
     return lambda text: compiled(text.casefold()) is not None
 
 
-def _study_keys(view: View, where: Mapping[str, str]) -> list[int]:
+def _study_keys(view: View, where: Iterable[tuple[str, str]]) -> list[int]:
     """Return the studies that the indexed conditions leave, all of them if there is none such."""
-    sets = [view.studies_where(keyword, where[keyword]) for keyword in where if keyword in _INDEXED]
-    if pattern := where.get("SeriesInstanceUID"):
-        sets.append({view.series(key).study for key in view.series_where_uid(pattern)})
-    uid = where.get("SOPInstanceUID", "")
-    if uid and not set(uid) & set("*?"):
-        found = (view.instance(ino) for ino in view.instances_where_uid(uid))
-        sets.append({view.series(instance.series).study for instance in found})
+    sets: list[set[int]] = []
+    for keyword, pattern in where:
+        if keyword in _INDEXED:
+            sets.append(view.studies_where(keyword, pattern))
+        elif keyword == "SeriesInstanceUID":
+            sets.append({view.series(key).study for key in view.series_where_uid(pattern)})
+        elif keyword == "SOPInstanceUID" and not set(pattern) & set("*?"):
+            found = map(view.instance, view.instances_where_uid(pattern))
+            sets.append({view.series(instance.series).study for instance in found})
     if not sets:
         return [study.key for study in view.studies()]
     return sorted(set.intersection(*sets))
@@ -128,13 +142,13 @@ def _study_keys(view: View, where: Mapping[str, str]) -> list[int]:
 class _Conditions:
     """The conditions of a query, by the level at which they can be decided."""
 
-    def __init__(self, archive: Archive, where: Mapping[str, str]) -> None:
+    def __init__(self, archive: Archive, where: Iterable[tuple[str, str]]) -> None:
         self.study: list[tuple[str, Test]] = []
         self.series: list[tuple[str, Test]] = []
         self.instance: list[tuple[str, Test]] = []
         self.stored: list[tuple[str, Test]] = []
         self._archive = archive
-        for keyword, pattern in where.items():
+        for keyword, pattern in where:
             test = pattern_test(pattern, date=keyword.endswith("Date"))
             if keyword in _PATIENT | _STUDY:
                 # The index has decided the others, with all patients that a study names.
