@@ -1,0 +1,83 @@
+"""The attributes that the catalog keeps of an instance, at the level of the hierarchy each belongs to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from dicomfs.dicom.charset import CharacterSet
+from dicomfs.dicom.representation import integer, text
+
+Value: TypeAlias = str | int
+
+SPECIFIC_CHARACTER_SET: Final = 0x00080005
+STUDY_INSTANCE_UID: Final = 0x0020000D
+SERIES_INSTANCE_UID: Final = 0x0020000E
+SOP_INSTANCE_UID: Final = 0x00080018
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Values by keyword, absent when missing or empty; several values are joined by backslashes."""
+
+    patient: dict[str, Value]
+    study: dict[str, Value]
+    series: dict[str, Value]
+    instance: dict[str, Value]
+
+
+# (tag, level, keyword, VR): the VR is the dictionary's (PS3.6), for encodings that do not tell it.
+_PATIENT, _STUDY, _SERIES, _INSTANCE = range(4)
+TABLE: Final = (
+    (0x00100020, _PATIENT, "PatientID", "LO"),
+    (0x00100021, _PATIENT, "IssuerOfPatientID", "LO"),
+    (0x00100010, _PATIENT, "PatientName", "PN"),
+    (0x00100030, _PATIENT, "PatientBirthDate", "DA"),
+    (0x00100040, _PATIENT, "PatientSex", "CS"),
+    (STUDY_INSTANCE_UID, _STUDY, "StudyInstanceUID", "UI"),
+    (0x00080020, _STUDY, "StudyDate", "DA"),
+    (0x00080030, _STUDY, "StudyTime", "TM"),
+    (0x00080050, _STUDY, "AccessionNumber", "SH"),
+    (0x00200010, _STUDY, "StudyID", "SH"),
+    (0x00081030, _STUDY, "StudyDescription", "LO"),
+    (0x00080090, _STUDY, "ReferringPhysicianName", "PN"),
+    (SERIES_INSTANCE_UID, _SERIES, "SeriesInstanceUID", "UI"),
+    (0x00200011, _SERIES, "SeriesNumber", "IS"),
+    (0x00080060, _SERIES, "Modality", "CS"),
+    (0x0008103E, _SERIES, "SeriesDescription", "LO"),
+    (0x00181030, _SERIES, "ProtocolName", "LO"),
+    (0x00180015, _SERIES, "BodyPartExamined", "CS"),
+    (0x00080070, _SERIES, "Manufacturer", "LO"),
+    (0x00081010, _SERIES, "StationName", "SH"),
+    (0x00400244, _SERIES, "PerformedProcedureStepStartDate", "DA"),
+    (0x00400245, _SERIES, "PerformedProcedureStepStartTime", "TM"),
+    (SOP_INSTANCE_UID, _INSTANCE, "SOPInstanceUID", "UI"),
+    (0x00080016, _INSTANCE, "SOPClassUID", "UI"),
+    (0x00200013, _INSTANCE, "InstanceNumber", "IS"),
+    (0x00280008, _INSTANCE, "NumberOfFrames", "IS"),
+    (0x00280010, _INSTANCE, "Rows", "US"),
+    (0x00280011, _INSTANCE, "Columns", "US"),
+    (0x00280100, _INSTANCE, "BitsAllocated", "US"),
+    (0x00080023, _INSTANCE, "ContentDate", "DA"),
+    (0x00080033, _INSTANCE, "ContentTime", "TM"),
+)
+TAGS: Final = {keyword: tag for tag, _, keyword, _ in TABLE}
+
+
+def attributes(
+    values: Mapping[int, tuple[str, bytes]], charset: CharacterSet, transfer_syntax: str, *, big: bool
+) -> Attributes:
+    """Read the catalog's attributes off values by tag, each with its VR ('' or UN where it is not told)."""
+    levels: tuple[dict[str, Value], ...] = ({}, {}, {}, {})
+    for tag, level, keyword, usual_vr in TABLE:
+        if tag not in values:
+            continue
+        vr, value = values[tag]
+        if not vr or vr == "UN":
+            vr = usual_vr
+        shown = text(vr, value, charset, big=big)
+        if shown:
+            number = integer(vr, shown)
+            levels[level][keyword] = shown if number is None else number
+    if transfer_syntax:
+        levels[_INSTANCE]["TransferSyntaxUID"] = transfer_syntax
+    return Attributes(*levels)

@@ -1,0 +1,40 @@
+"""The data dictionary (PS3.6) and what is known of private ones: the one door to pydicom.
+
+pydicom is loaded when a keyword is first asked for that the catalog does not know.
+"""
+
+import re
+from functools import cache
+from typing import Final
+
+from dicomfs.dicom.attributes import TAGS
+from dicomfs.errors import UsageError
+
+_NUMERIC: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
+
+
+@cache
+def keyword_tag(keyword: str) -> int:
+    """Return the tag of a keyword, of 'ggggeeee' or of 'gggg,eeee'."""
+    if tag := TAGS.get(keyword):
+        return tag
+    if match := _NUMERIC.fullmatch(keyword):
+        return int(match[1] + match[2], 16)
+    from pydicom.datadict import tag_for_keyword
+
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        message = f"{keyword!r} is neither a DICOM keyword, such as PatientID, nor a tag, such as 0010,0020"
+        raise UsageError(message)
+    return tag
+
+
+@cache
+def dictionary_vr(tag: int, creator: str = "") -> str:
+    """Return the VR that the dictionary has for a tag ('US or SS' for some), '' for one that it lacks."""
+    from pydicom.datadict import dictionary_VR, private_dictionary_VR
+
+    try:
+        return private_dictionary_VR(tag, creator) if tag >> 16 & 1 else dictionary_VR(tag)
+    except KeyError:
+        return ""
