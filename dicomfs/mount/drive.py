@@ -1,0 +1,109 @@
+"""One mounted drive from its first request to its last: the trio program of a mount process."""
+
+import logging
+import os
+import signal
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pyfuse3
+import trio
+
+from dicomfs.archive.archive import Archive
+from dicomfs.errors import MountError
+from dicomfs.mount import kernel, mountpoint
+from dicomfs.mount.operations import Operations
+from dicomfs.mount.options import MountOptions
+from dicomfs.mount.traced import traced
+from dicomfs.mount.watch import Watch
+from dicomfs.vfs.tree import Tree
+
+log = logging.getLogger(__name__)
+
+GRACE_S: Final = 3.0
+"""How long requests in progress may take to end, once the drive has been told to."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def run(archive_path: Path, directory: Path, options: MountOptions, ready: Callable[[], None], *, debug: bool) -> None:
+    """Mount an archive, call `ready` when the drive answers, serve it until it is unmounted."""
+    archive = Archive.open(archive_path)
+    tree = Tree(archive, options.shown)
+    operations = Operations(tree, options)
+    if debug:
+        traced(operations)
+    kernel.drop_sys_resource()
+    with kernel.captured_stderr() as said:
+        try:
+            pyfuse3.init(operations, str(directory), _fuse_options(archive_path, options))
+        except RuntimeError as error:
+            raise mountpoint.explain(directory, said()) from error
+    drive = _Drive(operations, Watch(tree), directory, options, ready)
+    if drive.serve():
+        archive.close()
+
+
+def _fuse_options(archive_path: Path, options: MountOptions) -> set[str]:
+    # libfuse takes commas for separators, pyfuse3 takes ASCII alone.
+    name = urllib.parse.quote(os.fsencode(archive_path), safe="/ !#$&'()*+-.:;=@[]^_{}~")
+    chosen = {f"fsname={name}", "subtype=dicomfs", "ro", "nosuid", "nodev", "default_permissions"}
+    switches = {"allow_other": options.allow_other, "allow_root": options.allow_root, "noexec": options.noexec}
+    return chosen | {switch for switch, on in switches.items() if on}
+
+
+class _Drive:
+    """A session that was opened, until it is closed."""
+
+    def __init__(
+        self, operations: Operations, watch: Watch, directory: Path, options: MountOptions, ready: Callable[[], None]
+    ) -> None:
+        self._operations = operations
+        self._watch = watch
+        self._directory = directory
+        self._options = options
+        self._ready = ready
+
+    def serve(self) -> bool:
+        """Serve until unmounted or told to end; say whether nothing is left running."""
+        try:
+            orderly = trio.run(self._main)
+        except* OSError as errors:
+            raise MountError(
+                f"{self._directory}: the connection to the kernel broke: {errors.exceptions[0]}"
+            ) from errors
+        finally:
+            self._close()
+        return orderly
+
+    async def _main(self) -> bool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_on_signal, nursery.cancel_scope)
+            nursery.start_soon(self._announce)
+            nursery.start_soon(self._watch.run)
+            await pyfuse3.main()
+            orderly = True
+            nursery.cancel_scope.cancel()
+        return orderly
+
+    async def _announce(self) -> None:
+        await self._operations.started.wait()
+        kib = self._options.read_ahead_kib
+        await trio.to_thread.run_sync(kernel.set_read_ahead, self._directory, kib, abandon_on_cancel=True)
+        self._ready()
+
+    async def _end_on_signal(self, everything: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(*_SIGNALS) as received:
+            async for number in received:
+                log.info("ending: %s", signal.Signals(number).name)
+                pyfuse3.terminate()
+                await trio.sleep(GRACE_S)
+                log.warning("requests in progress were given up")
+                everything.cancel()
+
+    def _close(self) -> None:
+        if self._watch.end(GRACE_S):
+            pyfuse3.close()
+        else:  # a thread waits for the kernel, which waits for us: it ends with the process
+            mountpoint.detach(self._directory)

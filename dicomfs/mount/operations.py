@@ -1,0 +1,354 @@
+"""Requests of the kernel answered from a tree: translation, and nothing else.
+
+Metadata is answered between two awaits, so no handler sees a half changed tree and none costs a
+switch of tasks. The entries handed to libfuse are reused: libfuse copies them before the next handler
+runs. A handler may raise nothing but FUSEError, or the whole drive ends.
+"""
+# ruff: noqa: ARG002 - the signatures are pyfuse3's
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Never
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FUSEError
+
+from dicomfs.errors import Damaged, DicomfsError, NotFound
+from dicomfs.mount.options import DAY_S, MountOptions
+from dicomfs.mount.read_only import ReadOnly
+from dicomfs.vfs.node import Attributes, OpenFile
+from dicomfs.vfs.tree import NAME_MAX, Tree
+from dicomfs.vfs.xattrs import QUICK, REFUSED
+
+log = logging.getLogger(__name__)
+
+BLOCK: Final = 512
+"""What st_blocks counts, whatever st_blksize says (stat(2))."""
+IO_SIZE: Final = 1 << 17
+FRAGMENT: Final = 4096
+READ_THREADS: Final = 16
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
+_COOKIES: Final = 2
+"""`.` and `..` have cookies 1 and 2, which no entry of a tree can be told from; theirs are moved up."""
+_REPORTED: Final = 10_000
+"""How many damaged files are remembered so as not to be logged twice."""
+
+_JUNK: Final = frozenset(
+    b".hidden .directory .Trash .DS_Store .localized .metadata_never_index .xdg-volume-info"
+    b" desktop.ini Desktop.ini Thumbs.db thumbs.db autorun.inf AUTORUN.INF".split()
+)
+_JUNK_PREFIXES: Final = (b"._", b".Trash-", b".fuse_hidden")
+"""What file managers look for in every directory; no tree has a name like these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Whose the nodes are, and how long the kernel may believe what it was told."""
+
+    uid: int
+    gid: int
+    file_mode: int
+    directory_mode: int
+    attr_timeout_s: float
+    entry_timeout_s: float
+    negative_timeout_s: float
+
+    @classmethod
+    def of(cls, options: MountOptions) -> "Look":
+        """Read it off the mount options; nodes are the mounting user's unless they say otherwise."""
+        return cls(
+            uid=os.getuid() if options.uid is None else options.uid,
+            gid=os.getgid() if options.gid is None else options.gid,
+            file_mode=stat.S_IFREG | (0o444 & ~options.file_mask),
+            directory_mode=stat.S_IFDIR | (0o555 & ~options.directory_mask),
+            attr_timeout_s=options.attr_timeout_s,
+            entry_timeout_s=options.entry_timeout_s,
+            negative_timeout_s=options.negative_timeout_s,
+        )
+
+    def entry(self, mode: int) -> EntryAttributes:
+        """Return an entry with everything that all nodes of a kind share."""
+        entry = EntryAttributes()
+        entry.st_mode = mode
+        entry.st_uid = self.uid
+        entry.st_gid = self.gid
+        entry.st_blksize = IO_SIZE
+        entry.attr_timeout = self.attr_timeout_s
+        entry.entry_timeout = self.entry_timeout_s
+        return entry
+
+
+class Operations(ReadOnly):
+    """One mounted drive. Belongs to the trio thread; only `OpenFile.read` and `xattr` leave it."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+
+    def __init__(self, tree: Tree, options: MountOptions) -> None:
+        super().__init__()
+        self.started = trio.Event()
+        """Set when the kernel has greeted."""
+        look = Look.of(options)
+        self._tree = tree
+        self._file = look.entry(look.file_mode)
+        self._directory = look.entry(look.directory_mode)
+        self._file_time = self._directory_time = -1
+        self._absent = _negative(look.negative_timeout_s)
+        self._absent_for_long = _negative(DAY_S)
+        self._xattr = options.xattr
+        self._open: dict[int, tuple[int, OpenFile]] = {}
+        self._next_handle = 1
+        self._threads = trio.CapacityLimiter(READ_THREADS)
+        self._reported: set[int] = set()
+
+    def init(self) -> None:
+        """Hear that the kernel is ready."""
+        self.started.set()
+
+    # Metadata
+
+    async def lookup(self, parent_inode: int, name: bytes, ctx: object = None) -> EntryAttributes:
+        """Find a name; what is not there is told with a time for which that may be believed."""
+        try:
+            found = self._tree.lookup(parent_inode, name)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error, parent_inode)
+        if found is None:
+            if name in (b".", b".."):
+                raise FUSEError(errno.ESTALE)
+            return self._absent_for_long if name in _JUNK or name.startswith(_JUNK_PREFIXES) else self._absent
+        return self._entry(found)
+
+    async def getattr(self, inode: int, ctx: object = None) -> EntryAttributes:
+        """Tell a node's attributes."""
+        try:
+            found = self._tree.attributes(inode)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error, inode)
+        if found is None:
+            raise FUSEError(errno.ESTALE)
+        return self._entry(found)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """Keep nothing for what the kernel looked up, so forget nothing: inode numbers say it all."""
+
+    async def opendir(self, inode: int, ctx: object = None) -> int:
+        """Open a directory: its handle is its inode number, listings go on by cookie."""
+        return inode
+
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """List a directory with all attributes, from one scan, until the kernel's buffer is full."""
+        try:
+            self._list(fh, start_id, token)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error, fh)
+
+    def _list(self, inode: int, start: int, token: pyfuse3.ReaddirToken) -> None:
+        reply = pyfuse3.readdir_reply
+        file, directory = self._file, self._directory
+        if start < _COOKIES and not self._list_dots(inode, start, token):
+            return
+        file_time, directory_time = self._file_time, self._directory_time
+        entries = self._tree.entries(inode, max(start - _COOKIES, 0))
+        try:
+            for name, ino, is_directory, size, mtime_ns, nlink, cookie in entries:
+                if is_directory:
+                    entry = directory
+                    if mtime_ns != directory_time:
+                        directory_time = mtime_ns
+                        _set_times(directory, mtime_ns)
+                else:
+                    entry = file
+                    if mtime_ns != file_time:  # one import gives all its files one time
+                        file_time = mtime_ns
+                        _set_times(file, mtime_ns)
+                entry.st_ino = ino
+                entry.st_size = size
+                entry.st_blocks = (size + 511) >> 9
+                entry.st_nlink = nlink
+                if not reply(token, name, entry, cookie + _COOKIES):
+                    return
+        finally:
+            self._file_time, self._directory_time = file_time, directory_time
+            close = getattr(entries, "close", None)
+            if close is not None:
+                close()
+
+    def _list_dots(self, inode: int, start: int, token: pyfuse3.ReaddirToken) -> bool:
+        # The kernel takes no reference on these two, so their attributes are of no account.
+        for cookie, name in enumerate((b".", b".."), start=1):
+            if cookie > start:
+                ino = inode if cookie == 1 else self._tree.parent(inode) or inode
+                self._directory.st_ino = ino
+                if not pyfuse3.readdir_reply(token, name, self._directory, cookie):
+                    return False
+        return True
+
+    async def releasedir(self, fh: int) -> None:
+        """Hold nothing for an open directory."""
+
+    async def access(self, inode: int, mode: int, ctx: object = None) -> bool:
+        """Refuse writing; the rest the kernel decides by mode and owner."""
+        if mode & os.W_OK:
+            raise FUSEError(errno.EROFS)
+        return True
+
+    async def statfs(self, ctx: object = None) -> pyfuse3.StatvfsData:
+        """Tell the size of all files as they are shown, and that there is no room."""
+        try:
+            files, size = self._tree.statistics()
+        except Exception as error:  # noqa: BLE001
+            self._fail(error, pyfuse3.ROOT_INODE)
+        told = pyfuse3.StatvfsData()
+        told.f_bsize = IO_SIZE
+        told.f_frsize = FRAGMENT
+        told.f_blocks = -(-size // FRAGMENT)
+        told.f_files = files
+        told.f_namemax = NAME_MAX
+        return told
+
+    # Extended attributes
+
+    async def listxattr(self, inode: int, ctx: object = None) -> Sequence[bytes]:
+        """List the few that copies should carry."""
+        if not self._xattr:
+            raise FUSEError(errno.ENOSYS)  # the kernel asks once and never again
+        try:
+            return self._tree.xattr_names(inode)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error, inode)
+
+    async def getxattr(self, inode: int, name: bytes, ctx: object = None) -> bytes:
+        """Tell an extended attribute, listed or not."""
+        if not self._xattr:
+            raise FUSEError(errno.ENOSYS)
+        if name.startswith(REFUSED):
+            raise FUSEError(errno.EOPNOTSUPP)  # `ls` then asks for no other entry
+        try:
+            if name in QUICK:
+                value = self._tree.xattr(inode, name)
+            else:
+                value = await trio.to_thread.run_sync(
+                    self._tree.xattr, inode, name, abandon_on_cancel=True, limiter=self._threads
+                )
+        except Exception as error:  # noqa: BLE001
+            self._fail(error, inode)
+        if value is None:
+            raise FUSEError(errno.ENODATA)
+        return value
+
+    # Files
+
+    async def open(self, inode: int, flags: int, ctx: object = None) -> pyfuse3.FileInfo:
+        """Open a file to read; what the kernel has of it stays valid, for its bytes never change."""
+        if flags & _WRITING:
+            raise FUSEError(errno.EROFS)
+        try:
+            file = self._tree.open(inode)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error, inode)
+        handle = self._next_handle
+        self._next_handle += 1
+        self._open[handle] = inode, file
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True)
+
+    async def read(  # type: ignore[override] # pyfuse3 takes any buffer
+        self, fh: int, off: int, size: int
+    ) -> bytes | memoryview:
+        """Read at once what memory has, in a thread what must be waited for."""
+        inode, file = self._open[fh]
+        try:
+            data = file.read_ready(off, size)
+            if data is not None:
+                return data
+            # Abandoned only when the drive ends: a disk that hangs must not hang that.
+            return await trio.to_thread.run_sync(file.read, off, size, abandon_on_cancel=True, limiter=self._threads)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error, inode)
+
+    async def flush(self, fh: int) -> None:
+        """Have nothing to flush: the kernel asks once and never again."""
+        raise FUSEError(errno.ENOSYS)
+
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """Have nothing to sync."""
+
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """Have nothing to sync."""
+
+    async def release(self, fh: int) -> None:
+        """Close a file."""
+        inode, file = self._open.pop(fh)
+        try:
+            file.close()
+        except Exception as error:  # noqa: BLE001
+            self._fail(error, inode)
+
+    async def readlink(self, inode: int, ctx: object = None) -> bytes:
+        """Have no symbolic links."""
+        raise FUSEError(errno.EINVAL)
+
+    # Entries and errors
+
+    def _entry(self, found: Attributes) -> EntryAttributes:
+        ino, is_directory, size, mtime_ns, nlink = found
+        if is_directory:
+            entry = self._directory
+            if mtime_ns != self._directory_time:
+                self._directory_time = mtime_ns
+                _set_times(entry, mtime_ns)
+        else:
+            entry = self._file
+            if mtime_ns != self._file_time:
+                self._file_time = mtime_ns
+                _set_times(entry, mtime_ns)
+        entry.st_ino = ino
+        entry.st_size = size
+        entry.st_blocks = (size + 511) >> 9
+        entry.st_nlink = nlink
+        return entry
+
+    def _fail(self, error: Exception, inode: int) -> Never:
+        """Turn any error into what the kernel understands; tell the log what a person must know."""
+        if isinstance(error, FUSEError):
+            raise error
+        if isinstance(error, NotFound):
+            raise FUSEError(errno.ENOENT) from error
+        if isinstance(error, Damaged):
+            if inode not in self._reported and len(self._reported) < _REPORTED:
+                self._reported.add(inode)
+                log.error("inode %d cannot be read: %s; run 'dicomfs check --verify-files'", inode, error)
+        elif isinstance(error, DicomfsError):
+            log.error("inode %d: %s", inode, error)
+        else:
+            # The message of an unforeseen error may quote a file's contents: tell only its kind and place.
+            log.error("inode %d: internal error: %s", inode, _place(error))
+        raise FUSEError(errno.EIO) from error
+
+
+def _negative(timeout_s: float) -> EntryAttributes:
+    entry = EntryAttributes()
+    entry.st_ino = 0
+    entry.entry_timeout = timeout_s
+    return entry
+
+
+def _set_times(entry: EntryAttributes, time_ns: int) -> None:
+    entry.st_mtime_ns = time_ns
+    entry.st_ctime_ns = time_ns
+    entry.st_atime_ns = time_ns
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    places = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{os.path.basename(code.co_filename)}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return f"{type(error).__name__} in {' > '.join(places)}"

@@ -1,0 +1,77 @@
+"""The claimed trees: directories and instances as the catalog has them, whatever the layout."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dicomfs.vfs import xattrs
+from dicomfs.vfs.node import FIRST_CLAIMED, NOTHING, ROOT, Attributes, Changes, Entry, INode, OpenFile
+
+if TYPE_CHECKING:
+    from dicomfs.archive.archive import Archive
+
+
+class Catalog:
+    """Provider of every tree that was claimed at commit; each instance has one inode number in all of them."""
+
+    def __init__(self, archive: "Archive", links: int, created_ns: int) -> None:
+        """Show an archive; `links` is how many of the views shown hold each instance."""
+        self._archive = archive
+        self._links = links
+        self._created_ns = created_ns
+        with archive.view() as view:
+            self._seq = view.seq
+
+    def attributes(self, ino: INode) -> Attributes | None:
+        """Return the attributes of a directory or instance."""
+        with self._archive.view() as view:
+            node = view.node(ino)
+        if node is None:
+            # The root of a tree is there before the first import makes it one of the catalog's directories.
+            return Attributes(ino, True, 0, self._created_ns, 2) if ino < FIRST_CLAIMED else None
+        nlink = 2 + node.subdirectories if node.is_directory else self._links
+        return Attributes(ino, node.is_directory, node.size, node.mtime_ns, nlink)
+
+    def lookup(self, parent: INode, name: bytes) -> Attributes | None:
+        """Return the node of exactly this name in a directory."""
+        with self._archive.view() as view:
+            node = view.child(parent, name)
+        if node is None:
+            return None
+        nlink = 2 + node.subdirectories if node.is_directory else self._links
+        return Attributes(node.ino, node.is_directory, node.size, node.mtime_ns, nlink)
+
+    def entries(self, ino: INode, after: INode) -> Iterator[Entry]:
+        """Yield the entries of a directory by inode number, which is the cookie; one scan."""
+        links = self._links
+        with self._archive.view() as view:
+            for child, is_directory, size, mtime_ns, subdirectories, name in view.children(ino, after):
+                nlink = 2 + subdirectories if is_directory else links
+                yield name, child, is_directory, size, mtime_ns, nlink, child
+
+    def parent(self, ino: INode) -> INode | None:
+        """Return the directory of a node."""
+        with self._archive.view() as view:
+            node = view.node(ino)
+        return None if node is None else node.parent or ROOT
+
+    def open(self, ino: INode) -> OpenFile:
+        """Open an instance."""
+        return self._archive.open_instance(ino)
+
+    def xattr_names(self, ino: INode) -> list[bytes]:
+        """Return the names of the few attributes that copies should carry."""
+        return xattrs.names(self._archive, ino)
+
+    def xattr(self, ino: INode, name: bytes) -> bytes | None:
+        """Return one of them, or any attribute of the stored header."""
+        return xattrs.value(self._archive, ino, name)
+
+    def changes(self) -> Changes:
+        """Return what was committed since the last call."""
+        self._archive.refresh()
+        with self._archive.view() as view:
+            if view.seq == self._seq:
+                return NOTHING
+            found = view.changes(self._seq)
+        self._seq = found.seq
+        return Changes(found.directories, found.removed, found.complete)

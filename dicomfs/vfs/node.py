@@ -1,0 +1,98 @@
+"""What a provider of nodes tells of each: the records and the protocol that mount and export rely on.
+
+Inode numbers are stable for ever and say whose node it is:
+
+    1                   the root of the drive
+    2 … 1023            fixed nodes: roots of views, README.txt
+    1024 … 2**40 - 1    directories and instances of the catalog, claimed at commit
+    2**56 * n + …       computed nodes of the provider with number n
+"""
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+ROOT: Final = 1
+PATIENTS: Final = 2
+README: Final = 16
+QUARANTINE: Final = 17
+
+FIRST_CLAIMED: Final = 1024
+LAST_CLAIMED: Final = (1 << 40) - 1
+COMPUTED_SHIFT: Final = 56
+COMPUTED_QUARANTINE: Final = 1
+
+INode: TypeAlias = int
+
+
+class Attributes(NamedTuple):
+    """What `stat` tells of a node; mode and owner are the mount's business."""
+
+    ino: INode
+    is_directory: bool
+    size: int
+    mtime_ns: int
+    nlink: int
+
+
+Entry: TypeAlias = tuple[bytes, INode, bool, int, int, int, int]
+"""name, ino, is_directory, size, mtime_ns, nlink, cookie: a plain tuple, made a million times in a walk."""
+
+
+class OpenFile(Protocol):
+    """A file open for reading; its bytes never change. `read` may be called by several threads."""
+
+    @property
+    def size(self) -> int:
+        """The length of the whole file."""
+
+    def read(self, offset: int, size: int, /) -> bytes | memoryview:
+        """Return up to `size` bytes, fewer only at the end; wait as long as it takes. Raise Damaged."""
+
+    def read_ready(self, offset: int, size: int, /) -> bytes | memoryview | None:
+        """Return the same if nothing has to be waited for, else None."""
+
+    def close(self) -> None:
+        """Give back what the file holds."""
+
+
+class Changes(NamedTuple):
+    """What became different in a tree."""
+
+    directories: AbstractSet[INode]
+    """Directories whose attributes or entries are new."""
+    removed: Sequence[tuple[INode, bytes]]
+    """Names that are gone, or that mean another node now, with their directories."""
+    complete: bool
+    """False: more may be different than is told here."""
+
+
+NOTHING: Final = Changes(frozenset(), (), complete=True)
+
+
+class Provider(Protocol):
+    """Some of the nodes of a tree. Synchronous; called by one thread, but `open` and `xattr` by any."""
+
+    def attributes(self, ino: INode) -> Attributes | None:
+        """Return the attributes of a node, None where there is none."""
+
+    def lookup(self, parent: INode, name: bytes) -> Attributes | None:
+        """Return the node of exactly this name in a directory."""
+
+    def entries(self, ino: INode, after: INode) -> Iterator[Entry]:
+        """Yield a directory's entries in the order of their cookies, from the first past `after`."""
+
+    def parent(self, ino: INode) -> INode | None:
+        """Return the directory of a node; of a view's root, the root of the drive."""
+
+    def open(self, ino: INode) -> OpenFile:
+        """Open a file; raise NotFound where there is none."""
+
+    def xattr_names(self, ino: INode) -> list[bytes]:
+        """Return the names of the extended attributes that are worth copying."""
+
+    def xattr(self, ino: INode, name: bytes) -> bytes | None:
+        """Return an extended attribute, listed or not; None where the node has none of that name."""
+
+    def changes(self) -> Changes:
+        """Return what became different since the last call."""

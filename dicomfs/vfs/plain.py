@@ -1,0 +1,53 @@
+"""Files whose bytes lie in memory or on the disk just as they are shown."""
+
+import os
+
+from dicomfs.errors import Damaged
+
+
+class TextFile:
+    """A short text that is made once. May be shared by threads."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self.size = len(text)
+
+    def read_ready(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes at `offset`."""
+        return self._text[offset : offset + size]
+
+    read = read_ready
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+class DiskFile:
+    """A file of the archive's directory that nobody changes any more. May be shared by threads."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self.size = os.fstat(self._fd).st_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes at `offset`, wait for the disk."""
+        try:
+            return os.pread(self._fd, size, offset)
+        except OSError as error:
+            raise Damaged(f"a quarantined file cannot be read at {offset} ({error.strerror})") from error
+
+    def read_ready(self, offset: int, size: int) -> memoryview | None:
+        """Return the same if the page cache has all of it."""
+        wanted = min(size, self.size - offset)
+        if wanted <= 0:
+            return memoryview(b"")
+        buffer = memoryview(bytearray(wanted))
+        try:
+            got = os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN: not cached; EOPNOTSUPP: a filesystem that cannot tell
+            return None
+        return buffer if got == wanted else None
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)

@@ -1,0 +1,174 @@
+"""The whole drive: a root with README.txt and the views, every other node answered by its provider.
+
+    /
+    ├── README.txt
+    ├── patients/      Catalog
+    └── quarantine/    Quarantine
+
+A call finds its provider by the inode number alone (see `node.py`), so no table of nodes is kept and
+memory does not grow with what is walked.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dicomfs.errors import NotFound
+from dicomfs.vfs import readme
+from dicomfs.vfs.catalog import Catalog
+from dicomfs.vfs.node import (
+    COMPUTED_QUARANTINE,
+    COMPUTED_SHIFT,
+    FIRST_CLAIMED,
+    LAST_CLAIMED,
+    PATIENTS,
+    QUARANTINE,
+    README,
+    ROOT,
+    Attributes,
+    Changes,
+    Entry,
+    INode,
+    OpenFile,
+    Provider,
+)
+from dicomfs.vfs.plain import TextFile
+from dicomfs.vfs.quarantine import Quarantine
+from dicomfs.vfs.views import VIEWS, chosen
+
+if TYPE_CHECKING:
+    from dicomfs.archive.archive import Archive
+
+NAME_MAX: Final = 255
+
+
+class Statistics(NamedTuple):
+    """What `statfs` tells."""
+
+    files: int
+    size: int
+
+
+class Tree:
+    """An archive as files. Called by one thread; `open`, `xattr` and open files by any."""
+
+    def __init__(self, archive: "Archive", views: Sequence[str] | None = None) -> None:
+        """Show these views of an archive, or the default ones; raise UsageError for an unknown one."""
+        names = chosen(views or (), private=True)
+        shown = [(name, VIEWS[name]) for name in names]
+        self._archive = archive
+        self._roots = {name.encode(): known.root for name, known in shown}
+        self._readme = TextFile(readme.text([(name, known.line) for name, known in shown]))
+        self._created_ns = int(datetime.fromisoformat(archive.settings.created).timestamp()) * 10**9
+        links = sum(known.links_instances for _, known in shown)
+        self._catalog: Provider = Catalog(archive, links or 1, self._created_ns)
+        quarantine: Provider = Quarantine(archive.path / "quarantine")
+        self._fixed: dict[INode, Provider] = {PATIENTS: self._catalog, QUARANTINE: quarantine}
+        self._computed: dict[int, Provider] = {COMPUTED_QUARANTINE: quarantine}
+        self._providers = [self._catalog, *({quarantine} if QUARANTINE in self._roots.values() else ())]
+        self._statistics: Statistics | None = None
+
+    def attributes(self, ino: INode) -> Attributes | None:
+        """Return the attributes of a node, None where there is none."""
+        if ino == ROOT:
+            return self._root()
+        if ino == README:
+            return self._readme_attributes()
+        provider = self._provider(ino)
+        return None if provider is None else provider.attributes(ino)
+
+    def lookup(self, parent: INode, name: bytes) -> Attributes | None:
+        """Return the node of this name in a directory; `.` and `..` too, for any node (NFS handles)."""
+        if name == b".":
+            return self.attributes(parent)
+        if name == b"..":
+            above = self.parent(parent)
+            return None if above is None else self.attributes(above)
+        if parent == ROOT:
+            ino = README if name == readme.NAME else self._roots.get(name)
+            return None if ino is None else self.attributes(ino)
+        provider = self._provider(parent)
+        return None if provider is None else provider.lookup(parent, name)
+
+    def entries(self, ino: INode, cookie: int = 0) -> Iterator[Entry]:
+        """Yield a directory's entries past the one with this cookie; 0 is before the first.
+
+        Cookies ascend and stay right when entries come and go. The iterator holds a read transaction:
+        exhaust it, or close it, before anything else is waited for.
+        """
+        if ino == ROOT:
+            return self._root_entries(cookie)
+        provider = self._provider(ino)
+        return iter(()) if provider is None else provider.entries(ino, cookie)
+
+    def parent(self, ino: INode) -> INode | None:
+        """Return the directory of a node; the root's is the root."""
+        if ino in (ROOT, README) or ino in self._fixed:
+            return ROOT
+        provider = self._provider(ino)
+        return None if provider is None else provider.parent(ino)
+
+    def open(self, ino: INode) -> OpenFile:
+        """Open a file; raise NotFound where there is none, Damaged where it cannot be read."""
+        if ino == README:
+            return self._readme
+        provider = self._provider(ino)
+        if provider is None:
+            raise NotFound(f"there is no file with inode number {ino}")
+        return provider.open(ino)
+
+    def xattr_names(self, ino: INode) -> list[bytes]:
+        """Return the names of the extended attributes that are worth copying."""
+        provider = self._provider(ino)
+        return [] if provider is None else provider.xattr_names(ino)
+
+    def xattr(self, ino: INode, name: bytes) -> bytes | None:
+        """Return an extended attribute, None where the node has none of that name."""
+        provider = self._provider(ino)
+        return None if provider is None else provider.xattr(ino, name)
+
+    def statistics(self) -> Statistics:
+        """Return how many files the archive has, and how large they are as shown."""
+        if self._statistics is None:
+            with self._archive.view() as view:
+                totals = view.totals()
+            self._statistics = Statistics(totals.instances, totals.bytes_in)
+        return self._statistics
+
+    def changes(self) -> Changes:
+        """Return what became different since the last call, by other processes' commits."""
+        directories: set[INode] = set()
+        removed: list[tuple[INode, bytes]] = []
+        complete = True
+        for provider in self._providers:
+            found = provider.changes()
+            directories |= found.directories
+            removed += found.removed
+            complete = complete and found.complete
+        if not complete:
+            # Dropping the views' own names makes the kernel forget all that lies below them.
+            directories |= {ROOT, *self._roots.values()}
+            removed += [(ROOT, name) for name in self._roots]
+        if directories or removed:
+            self._statistics = None
+            directories.add(ROOT)
+        return Changes(directories, removed, complete)
+
+    def _provider(self, ino: INode) -> Provider | None:
+        if FIRST_CLAIMED <= ino <= LAST_CLAIMED:
+            return self._catalog
+        return self._fixed.get(ino) or self._computed.get(ino >> COMPUTED_SHIFT)
+
+    def _root(self) -> Attributes:
+        below = [self.attributes(ino) for ino in self._roots.values()]
+        mtime_ns = max((found.mtime_ns for found in below if found is not None), default=0)
+        return Attributes(ROOT, True, 0, mtime_ns, 2 + len(self._roots))
+
+    def _readme_attributes(self) -> Attributes:
+        return Attributes(README, False, self._readme.size, self._created_ns, 1)
+
+    def _root_entries(self, cookie: int) -> Iterator[Entry]:
+        names = {**{ino: name for name, ino in self._roots.items()}, README: readme.NAME}
+        for ino in sorted(names):
+            if ino > cookie and (found := self.attributes(ino)) is not None:
+                yield names[ino], ino, found.is_directory, found.size, found.mtime_ns, found.nlink, ino
