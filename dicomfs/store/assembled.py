@@ -77,6 +77,9 @@ class AssembledFile:
         )
         return bytes(self.read(0, min(end, limit)))
 
+    def close(self) -> None:
+        """End reading; there is nothing to give back yet, but callers must not rely on that."""
+
     def _parts(self, offset: int, end: int) -> list[tuple[int, int, int]]:
         """Return (extent, start in it, end in it) for a range of the file."""
         recipe = self._recipe

@@ -66,12 +66,23 @@ class Store:
         """Open the store below `root`; `tables` are those of the layer above."""
         self.root = root
         self.packs = PackDirectory(root / "packs")
-        self.index = Index(root / "index", (*TABLES, *tables), writable=writable)
-        self.blob_table: Table = self.index.tables["blob"]
-        self.pack_table: Table = self.index.tables["pack"]
-        self.commit_table: Table = self.index.tables["commit"]
-        self.meta_table: Table = self.index.tables["meta"]
         self.blobs = BlobReader(self.packs)
+        self._tables = (*TABLES, *tables)
+        self._use(Index(root / "index", self._tables, writable=writable))
+
+    def _use(self, index: Index) -> None:
+        self.index = index
+        self.blob_table: Table = index.tables["blob"]
+        self.pack_table: Table = index.tables["pack"]
+        self.commit_table: Table = index.tables["commit"]
+        self.meta_table: Table = index.tables["meta"]
+
+    def reopen_index(self) -> None:
+        """Read from the index that now lies in this one's place.
+
+        The old one closes when the last transaction on it ends: other threads may be in one.
+        """
+        self._use(Index(self.root / "index", self._tables, writable=False))
 
     def seq(self, txn: Transaction) -> int:
         """Return the number of the last commit."""

@@ -1,0 +1,304 @@
+"""Read the catalog: one state of the archive, seen through one short read transaction."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import NamedTuple, TypeAlias
+
+from dicomfs.archive import tables
+from dicomfs.archive.fold import Attributes
+from dicomfs.archive.tables import CHILD, DIRECTORY, PAIR, U64
+from dicomfs.archive.totals import Totals
+from dicomfs.errors import NotFound
+from dicomfs.store.index import Table, Transaction
+from dicomfs.store.store import Store
+
+Child: TypeAlias = tuple[int, bool, int, int, int, bytes]
+"""(inode, is a directory, size, mtime in ns, subdirectories, name)"""
+
+_DATE_RANGE = re.compile(r"(\d{8})?-(\d{8})?").fullmatch
+
+
+class Node(NamedTuple):
+    """A directory or an instance, as a filesystem sees it."""
+
+    ino: int
+    is_directory: bool
+    size: int
+    mtime_ns: int
+    subdirectories: int
+    parent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A patient: all that share PatientID and its issuer, or one study where there is no PatientID."""
+
+    key: int
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study; `patients` are all that its instances name, `patient` is the first of them."""
+
+    key: int
+    patient: int
+    patients: tuple[int, ...]
+    attributes: Attributes
+    modalities: tuple[str, ...]
+    series: int
+    instances: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A series of one study."""
+
+    key: int
+    study: int
+    attributes: Attributes
+    instances: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One imported file; `current` is False where another file of its SOP Instance UID came first."""
+
+    ino: int
+    series: int
+    attributes: Attributes
+    size: int
+    sha256: bytes
+    mtime_ns: int
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened since a commit: `complete` is False where that is too long ago to tell."""
+
+    seq: int
+    directories: frozenset[int]
+    removed: tuple[tuple[int, bytes], ...]
+    complete: bool
+
+
+class View:
+    """The catalog at one commit. Belongs to one thread; never held across an await."""
+
+    def __init__(self, store: Store, txn: Transaction) -> None:
+        self._store = store
+        self._txn = txn
+        self._tables: dict[str, Table] = store.index.tables
+
+    @property
+    def seq(self) -> int:
+        """The number of the commit that this view shows."""
+        return self._store.seq(self._txn)
+
+    def node(self, ino: int) -> Node | None:
+        """Return a directory or an instance by inode number."""
+        value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
+        if value is None:
+            return None
+        if value[0] == DIRECTORY:
+            _, parent, mtime_ns, subdirectories = tables.DIRECTORY_INODE.unpack_from(value)
+            return Node(ino, True, 0, mtime_ns, subdirectories, parent)
+        _, parent, size, mtime_ns, *_ = tables.INSTANCE_INODE.unpack_from(value)
+        return Node(ino, False, size, mtime_ns, 0, parent)
+
+    def child(self, parent: int, name: bytes) -> Node | None:
+        """Return the entry of a directory that has exactly this name."""
+        ino = self._txn.get(tables.name_key(parent, name), db=self._tables["name"])
+        if ino is None:
+            return None
+        value = self._txn.get(U64.pack(parent) + ino, db=self._tables["child"])
+        if value is None or value[CHILD.size :] != name:
+            return None
+        kind, size, mtime_ns, subdirectories = CHILD.unpack_from(value)
+        return Node(U64.unpack(ino)[0], kind == DIRECTORY, size, mtime_ns, subdirectories, parent)
+
+    def children(self, parent: int, after: int = 0) -> Iterator[Child]:
+        """Walk a directory in the order of inode numbers, past the one given: one cursor scan."""
+        cursor = self._txn.cursor(db=self._tables["child"])
+        prefix = U64.pack(parent)
+        if not cursor.set_range(PAIR.pack(parent, after + 1)):
+            return
+        unpack, fixed, number = CHILD.unpack_from, CHILD.size, U64.unpack_from
+        for key, value in cursor.iternext():
+            if key[:8] != prefix:
+                return
+            kind, size, mtime_ns, subdirectories = unpack(value)
+            yield number(key, 8)[0], kind == DIRECTORY, size, mtime_ns, subdirectories, value[fixed:]
+
+    def path(self, ino: int) -> str:
+        """Return the path of a directory or an instance below the mount point."""
+        parts: list[str] = []
+        while ino not in (tables.ROOT, tables.ROOT_PATIENTS):
+            value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
+            if value is None:
+                raise NotFound(f"no file or directory has inode number {ino}")
+            _, parent = tables.DIRECTORY_INODE.unpack_from(value)[:2]
+            fixed = tables.DIRECTORY_INODE.size if value[0] == DIRECTORY else tables.INSTANCE_INODE.size
+            parts.append(value[fixed:].decode())
+            ino = parent
+        if ino == tables.ROOT_PATIENTS:
+            parts.append("patients")
+        return "/".join(reversed(parts))
+
+    def patient(self, key: int) -> Patient:
+        """Return a patient."""
+        return Patient(key, json.loads(self._get("patient", key)))
+
+    def study(self, key: int) -> Study:
+        """Return a study."""
+        value = self._get("study", key)
+        patient, series, instances, size, mtime_ns = tables.STUDY.unpack_from(value)
+        held = json.loads(value[tables.STUDY.size :])
+        patients, modalities = tuple(held["patients"]), tuple(held["modalities"])
+        return Study(key, patient, patients, held["attributes"], modalities, series, instances, size, mtime_ns)
+
+    def series(self, key: int) -> Series:
+        """Return a series."""
+        value = self._get("series", key)
+        study, instances, size, mtime_ns = tables.SERIES.unpack_from(value)
+        return Series(key, study, json.loads(value[tables.SERIES.size :]), instances, size, mtime_ns)
+
+    def instance(self, ino: int) -> Instance:
+        """Return an instance; raise NotFound where the number is not that of one."""
+        inode = self.instance_inode(ino)
+        attributes = json.loads(self._get("instance", inode.series, ino))
+        first = self._txn.get(tables.sop_key(str(attributes["SOPInstanceUID"])), db=self._tables["sop"]) or b""
+        current = first[:8] == U64.pack(ino)
+        return Instance(ino, inode.series, attributes, inode.size, inode.sha256, inode.mtime_ns, current)
+
+    def instance_inode(self, ino: int) -> tables.InstanceInode:
+        """Return where an instance's header lies; raise NotFound where the number is not that of one."""
+        value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
+        if value is None or value[0] != tables.INSTANCE:
+            raise NotFound(f"no instance has inode number {ino}")
+        return tables.InstanceInode(*tables.INSTANCE_INODE.unpack_from(value))
+
+    def patients(self) -> Iterator[Patient]:
+        """Walk all patients."""
+        return map(self.patient, self._numbers("patient"))
+
+    def studies(self) -> Iterator[Study]:
+        """Walk all studies."""
+        return map(self.study, self._numbers("study"))
+
+    def studies_of(self, patient: int) -> Iterator[Study]:
+        """Walk the studies with instances of a patient."""
+        return map(self.study, self._below("under", patient))
+
+    def series_of(self, study: int) -> Iterator[Series]:
+        """Walk the series of a study."""
+        return map(self.series, self._below("under", study))
+
+    def instances_of(self, series: int) -> Iterator[Instance]:
+        """Walk the instances of a series, earlier versions included."""
+        return map(self.instance, self._below("instance", series))
+
+    def inodes(self) -> Iterator[int]:
+        """Walk the inode numbers of all directories and instances."""
+        return self._numbers("inode")
+
+    def studies_where(self, field: str, pattern: str) -> set[int]:
+        """Return the studies with a value like this: `*` and `?` match, case does not count.
+
+        Fields are PatientID, PatientName, StudyInstanceUID, AccessionNumber, Modality and
+        StudyDate, which also takes a range YYYYMMDD-YYYYMMDD with either end left open.
+        """
+        dates = _DATE_RANGE(pattern) if field == "StudyDate" else None
+        if dates is not None and pattern != "-":
+            return self._between(field, dates[1] or "", dates[2] or "99999999")
+        return self._like(field, pattern)
+
+    def series_where_uid(self, pattern: str) -> set[int]:
+        """Return the series with a SeriesInstanceUID like this."""
+        return self._like("SeriesInstanceUID", pattern)
+
+    def instances_where_uid(self, sop_instance_uid: str) -> list[int]:
+        """Return the inode numbers of the files with this SOP Instance UID, the current one first."""
+        value = self._txn.get(tables.sop_key(sop_instance_uid), db=self._tables["sop"]) or b""
+        return [U64.unpack_from(value, at)[0] for at in range(0, len(value), 8)]
+
+    def ino_of_file(self, sha256: bytes) -> int | None:
+        """Return the instance whose file has this SHA-256."""
+        value = self._txn.get(sha256, db=self._tables["file"])
+        return None if value is None else int(U64.unpack(value)[0])
+
+    def totals(self) -> Totals:
+        """Return the sums over the archive."""
+        return Totals.decode(self._txn.get(b"totals", db=self._store.meta_table))
+
+    def changes(self, since: int) -> Changes:
+        """Return what changed after commit `since`, so that a mounted drive can forget what it knew."""
+        now = self.seq
+        directories: set[int] = set()
+        removed: list[tuple[int, bytes]] = []
+        for seq in range(since + 1, now + 1):
+            value = self._txn.get(U64.pack(seq), db=self._tables["change"])
+            if value is None:
+                return Changes(now, frozenset(), (), complete=False)
+            journal = json.loads(value)
+            directories.update(journal["directories"])
+            removed += ((parent, name.encode()) for parent, name in journal["removed"])
+        return Changes(now, frozenset(directories), tuple(removed), complete=True)
+
+    def _get(self, table: str, *numbers: int) -> bytes:
+        value = self._txn.get(b"".join(map(U64.pack, numbers)), db=self._tables[table])
+        if value is None:
+            raise NotFound(f"the catalog has no {table} {numbers[-1]}")
+        return value
+
+    def _numbers(self, table: str) -> Iterator[int]:
+        cursor = self._txn.cursor(db=self._tables[table])
+        if cursor.first():
+            for key, _ in cursor.iternext(values=True):
+                yield U64.unpack(key)[0]
+
+    def _below(self, table: str, number: int) -> Iterator[int]:
+        prefix = U64.pack(number)
+        for key in self._keys(table, prefix, prefix):
+            yield U64.unpack_from(key, 8)[0]
+
+    def _keys(self, table: str, start: bytes, prefix: bytes) -> Iterator[bytes]:
+        cursor = self._txn.cursor(db=self._tables[table])
+        if not cursor.set_range(start):
+            return
+        for key, _ in cursor.iternext():
+            if not key.startswith(prefix):
+                return
+            yield key
+
+    def _like(self, field: str, pattern: str) -> set[int]:
+        """Scan only the values that begin as the pattern does before its first wildcard."""
+        start = re.split(r"[*?]", pattern, maxsplit=1)[0]
+        wanted = tables.folded(pattern).decode("utf-8", "surrogateescape")
+        matches = re.compile(translate(wanted.replace("[", "[[]"))).fullmatch
+        prefix = tables.find_prefix(field, start)
+        exact = start == pattern
+        found: set[int] = set()
+        for key in self._keys("find", prefix + b"\0" if exact else prefix, prefix + b"\0" if exact else prefix):
+            if exact or matches(key[1:-9].decode("utf-8", "surrogateescape")):
+                found.add(U64.unpack_from(key, len(key) - 8)[0])
+        return found
+
+    def _between(self, field: str, first: str, last: str) -> set[int]:
+        field_key = tables.find_prefix(field, "")
+        found: set[int] = set()
+        for key in self._keys("find", field_key + first.encode(), field_key):
+            value = key[1:-9]
+            if value > last.encode() and not value.startswith(last.encode()):
+                break
+            if value:
+                found.add(U64.unpack_from(key, len(key) - 8)[0])
+        return found

@@ -1,0 +1,158 @@
+"""Claim names and numbers for what an import brings: decided once, written in the commit, kept for ever.
+
+First come keeps the plain name, a clash gets a `~hash` suffix; nothing is renamed because later
+data arrived. `vfs` only shows what was claimed here.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from dicomfs.archive import tables
+from dicomfs.archive.fold import Fold, InstanceRow, Records
+from dicomfs.archive.layout import PATIENTS
+from dicomfs.archive.names import candidates
+from dicomfs.archive.splitting import Row
+from dicomfs.archive.tables import PAIR, ROOT_PATIENTS, U64
+from dicomfs.store.index import Transaction
+from dicomfs.store.store import Store
+
+_KEPT: Final = 4096
+
+
+class Claims:
+    """Places the instances of one import, commit after commit. Belongs to one thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._tables = store.index.tables
+        self._known: dict[bytes, int] = {}
+        self._pairs: set[tuple[int, int]] = set()
+
+    def begin(self, txn: Transaction, fold: Fold, records: Records) -> None:
+        """Go on with the next commit."""
+        self._txn, self._fold, self._records = txn, fold, records
+        if len(self._known) > _KEPT:
+            self._known.clear()
+            self._pairs.clear()
+
+    def place(
+        self,
+        row: Row,
+        body_offset: int,
+        new_bulk: int,
+        new_stored: int,
+        new_base: int,
+        *,
+        conflict: bool,
+        replaces: int,
+    ) -> InstanceRow:
+        """Give an instance its place in the catalog and in the readable tree.
+
+        `conflict`: another file of its SOP Instance UID is there; `replaces`: it takes that one's place.
+        """
+        attributes = row.attributes
+        merged = {**attributes.patient, **attributes.study, **attributes.series, **attributes.instance}
+        study_uid = str(attributes.study["StudyInstanceUID"])
+        patient_text = _patient_identity(attributes.patient, study_uid)
+        patient = self._patient(patient_text, attributes.patient)
+        study = self._study(study_uid, patient, attributes.study)
+        self._study_patient(study, patient)
+        series_uid = str(attributes.series["SeriesInstanceUID"])
+        series = self._series(series_uid, study, attributes.series)
+        parent = ROOT_PATIENTS
+        for level, text in enumerate((patient_text, study_uid, series_uid)):
+            parent = self._directory(parent, level, text, merged)
+        uid = str(attributes.instance["SOPInstanceUID"])
+        identity = row.sha256.hex() if conflict else uid
+        rendered = PATIENTS.render_level(3, merged, identity)
+        name = self._replaced_name(replaces, parent) or self._free_name(
+            parent, rendered, identity, plain=not conflict or bool(replaces)
+        )
+        placed = InstanceRow(
+            self._fold.next, series, study, parent, name, row.size, row.sha256.hex(), row.base.hex(), body_offset,
+            len(row.body), row.literal_length, new_bulk, new_stored, new_base, replaces, attributes.instance,
+        )  # fmt: skip
+        self._records.instances.append(placed)
+        self._fold.instance(placed)
+        return placed
+
+    def _number(self, key: bytes) -> int | None:
+        known = self._known.get(key)
+        if known is None:
+            value = self._txn.get(key, db=self._tables["identity"])
+            if value is None:
+                return None
+            known = self._known[key] = U64.unpack(value)[0]
+        return known
+
+    def _new(self, key: bytes) -> int:
+        number = self._known[key] = self._fold.next
+        return number
+
+    def _patient(self, text: str, attributes: dict[str, str | int]) -> int:
+        key = tables.identity_key("patient", 0, text)
+        number = self._number(key)
+        if number is None:
+            number = self._new(key)
+            self._records.patients.append((number, key.hex(), attributes))
+            self._fold.patient(number, key.hex(), attributes)
+        return number
+
+    def _study(self, uid: str, patient: int, attributes: dict[str, str | int]) -> int:
+        key = tables.identity_key("study", 0, uid)
+        number = self._number(key)
+        if number is None:
+            number = self._new(key)
+            self._records.studies.append((number, key.hex(), patient, attributes))
+            self._fold.study(number, key.hex(), patient, attributes)
+        return number
+
+    def _study_patient(self, study: int, patient: int) -> None:
+        if (study, patient) in self._pairs:
+            return
+        self._pairs.add((study, patient))
+        if self._txn.get(PAIR.pack(patient, study), db=self._tables["under"]) is None:
+            self._records.study_patients.append((study, patient))
+            self._fold.study_patient(study, patient)
+
+    def _series(self, uid: str, study: int, attributes: dict[str, str | int]) -> int:
+        key = tables.identity_key("series", study, uid)
+        number = self._number(key)
+        if number is None:
+            number = self._new(key)
+            self._records.series.append((number, key.hex(), study, attributes))
+            self._fold.series(number, key.hex(), study, attributes)
+        return number
+
+    def _directory(self, parent: int, level: int, text: str, attributes: dict[str, str | int]) -> int:
+        key = tables.identity_key("directory", parent, text)
+        number = self._number(key)
+        if number is None:
+            name = self._free_name(parent, PATIENTS.render_level(level, attributes, text), text)
+            number = self._new(key)
+            self._records.directories.append((number, key.hex(), parent, name))
+            self._fold.directory(number, key.hex(), parent, name)
+        return number
+
+    def _free_name(self, parent: int, name: str, identity: str, *, plain: bool = True) -> str:
+        names: Iterator[str] = candidates(name, identity)
+        for candidate in names if plain else islice(names, 1, None):
+            if self._txn.get(tables.name_key(parent, candidate.encode()), db=self._tables["name"]) is None:
+                return candidate
+        raise AssertionError("candidates never end")
+
+    def _replaced_name(self, replaces: int, parent: int) -> str:
+        """Return the name of the instance that is replaced, if the new one belongs into the same directory."""
+        if not replaces:
+            return ""
+        value = self._txn.get(U64.pack(replaces), db=self._tables["inode"]) or b""
+        old = tables.InstanceInode(*tables.INSTANCE_INODE.unpack_from(value))
+        return value[tables.INSTANCE_INODE.size :].decode() if old.parent == parent else ""
+
+
+def _patient_identity(attributes: dict[str, str | int], study_uid: str) -> str:
+    """A patient is (PatientID, issuer), or the study where there is no PatientID."""
+    patient_id = str(attributes.get("PatientID", ""))
+    if not patient_id:
+        return f"study\0{study_uid}"
+    return f"{patient_id}\0{attributes.get('IssuerOfPatientID', '')}"

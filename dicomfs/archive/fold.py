@@ -1,0 +1,297 @@
+"""Fold commits into the catalog: the one place where its tables are filled.
+
+An import folds each record as it is made, in the transaction of its commit; `reindex` and recovery
+fold the same records read back from the packs. Both go through `Fold`, so both give the same tables.
+
+A commit's JSON, which docs/format.md describes for everybody:
+
+    {"op": "import", "by": …, "patients": [[number, identity, attributes]],
+     "studies": [[number, identity, patient, attributes]], "series": [[number, identity, study, attributes]],
+     "study_patients": [[study, patient]], "directories": [[ino, identity, parent, name]],
+     "instances": [InstanceRow as a list]}
+"""
+
+import json
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+
+from dicomfs.archive import tables
+from dicomfs.archive.tables import CHILD, DIRECTORY, INSTANCE, PAIR, U64
+from dicomfs.archive.totals import Totals
+from dicomfs.store.index import Table, Transaction
+from dicomfs.store.store import Store
+
+Value: TypeAlias = str | int
+Attributes: TypeAlias = dict[str, Value]
+
+
+class InstanceRow(NamedTuple):
+    """What a commit records of one instance; offsets are in the commit's body, lengths in bytes."""
+
+    ino: int
+    series: int
+    study: int
+    parent: int
+    name: str
+    size: int
+    sha256: str
+    base: str
+    body_offset: int
+    body_length: int
+    literal_length: int
+    new_bulk: int
+    """How many bytes of the file's blobs no earlier file had."""
+    new_stored: int
+    """How many bytes those take in the pack."""
+    new_base: int
+    """How many bytes a new base took in the pack."""
+    replaces: int
+    """The inode of the instance that this one takes the place of, or 0."""
+    attributes: Attributes
+
+
+class Records:
+    """The records of one commit, in the order of the JSON."""
+
+    def __init__(self) -> None:
+        self.patients: list[tuple[int, str, Attributes]] = []
+        self.studies: list[tuple[int, str, int, Attributes]] = []
+        self.series: list[tuple[int, str, int, Attributes]] = []
+        self.study_patients: list[tuple[int, int]] = []
+        self.directories: list[tuple[int, str, int, str]] = []
+        self.instances: list[InstanceRow] = []
+
+    def encode(self, op: str, by: str) -> bytes:
+        """Return the commit's JSON."""
+        return json.dumps({"op": op, "by": by, **vars(self)}, ensure_ascii=False, separators=(",", ":")).encode(
+            "utf-8", "surrogatepass"
+        )
+
+
+class _Tally:
+    __slots__ = ("instances", "series", "size")
+
+    def __init__(self) -> None:
+        self.instances = 0
+        self.series = 0
+        self.size = 0
+
+
+class Fold:
+    """One commit on its way into the catalog: any number of records, then `finish`."""
+
+    def __init__(self, store: Store, txn: Transaction, seq: int, time_ns: int) -> None:
+        self._store = store
+        self._txn = txn
+        self._seq = seq
+        self._time_ns = time_ns
+        self._tables: dict[str, Table] = store.index.tables
+        self.totals = Totals.decode(txn.get(b"totals", db=store.meta_table))
+        value = txn.get(b"next", db=store.meta_table)
+        self.next = tables.FIRST_CLAIMED if value is None else int.from_bytes(value, "big")
+        self._directories: dict[int, int] = {}
+        self._series: dict[int, _Tally] = {}
+        self._studies: dict[int, _Tally] = {}
+        self._modalities: dict[int, str] = {}
+        self._removed: list[tuple[int, str]] = []
+
+    def patient(self, number: int, identity: str, attributes: Attributes) -> None:
+        """Add a patient."""
+        self._txn.put(U64.pack(number), _json(attributes), db=self._tables["patient"])
+        self._identify(identity, number)
+        self.totals.patients += 1
+
+    def study(self, number: int, identity: str, patient: int, attributes: Attributes) -> None:
+        """Add a study below the patient of its first instance."""
+        held = {"attributes": attributes, "modalities": [], "patients": []}
+        value = tables.STUDY.pack(patient, 0, 0, 0, self._time_ns) + _json(held)
+        self._txn.put(U64.pack(number), value, db=self._tables["study"])
+        self._identify(identity, number)
+        self._find(number, attributes, ("StudyInstanceUID", "AccessionNumber", "StudyDate"))
+        self._studies[number] = _Tally()
+        self.totals.studies += 1
+
+    def study_patient(self, study: int, patient: int) -> None:
+        """Say that instances of the study name this patient; the first is the study's own."""
+        self._txn.put(PAIR.pack(patient, study), b"", db=self._tables["under"])
+        value = self._txn.get(U64.pack(patient), db=self._tables["patient"])
+        self._find(study, json.loads(value or b"{}"), ("PatientID", "PatientName"))
+        fixed, held = self._read_study(study)
+        held["patients"].append(patient)
+        self._txn.put(U64.pack(study), tables.STUDY.pack(*fixed) + _json(held), db=self._tables["study"])
+
+    def series(self, number: int, identity: str, study: int, attributes: Attributes) -> None:
+        """Add a series."""
+        txn = self._txn
+        modality = str(attributes.get("Modality", ""))
+        txn.put(U64.pack(number), tables.SERIES.pack(study, 0, 0, 0) + _json(attributes), db=self._tables["series"])
+        txn.put(PAIR.pack(study, number), b"", db=self._tables["under"])
+        self._identify(identity, number)
+        self._find(number, attributes, ("SeriesInstanceUID",))
+        self._find(study, attributes, ("Modality",))
+        fixed, held = self._read_study(study)
+        if modality and modality not in held["modalities"]:
+            held["modalities"].append(modality)
+            txn.put(U64.pack(study), tables.STUDY.pack(*fixed) + _json(held), db=self._tables["study"])
+        self._studies.setdefault(study, _Tally()).series += 1
+        self._modalities[number] = modality
+        self.totals.series += 1
+
+    def directory(self, ino: int, identity: str, parent: int, name: str) -> None:
+        """Add a directory under the name that was claimed for it."""
+        encoded = name.encode()
+        value = tables.DIRECTORY_INODE.pack(DIRECTORY, parent, self._time_ns, 0) + encoded
+        self._txn.put(U64.pack(ino), value, db=self._tables["inode"])
+        self._claim(parent, ino, encoded, CHILD.pack(DIRECTORY, 0, self._time_ns, 0))
+        self._identify(identity, ino)
+        self._directories.setdefault(ino, 0)
+        self._directories[parent] = self._directories.get(parent, 0) + 1
+
+    def instance(self, row: InstanceRow) -> None:
+        """Add an instance under the name that was claimed for it."""
+        txn, held = self._txn, self._tables
+        name = row.name.encode()
+        sha256 = bytes.fromhex(row.sha256)
+        if row.replaces:
+            self._displace(row.replaces)
+        value = tables.INSTANCE_INODE.pack(
+            INSTANCE, row.parent, row.size, self._time_ns, row.series, self._seq,
+            row.body_offset, row.body_length, bytes.fromhex(row.base), sha256,
+        )  # fmt: skip
+        ino = U64.pack(row.ino)
+        txn.put(ino, value + name, db=held["inode"])
+        self._claim(row.parent, row.ino, name, CHILD.pack(INSTANCE, row.size, self._time_ns, 0))
+        txn.put(U64.pack(row.series) + ino, _json(row.attributes), db=held["instance"])
+        sop = tables.sop_key(str(row.attributes["SOPInstanceUID"]))
+        others = txn.get(sop, db=held["sop"]) or b""
+        txn.put(sop, ino + others if row.replaces else others + ino, db=held["sop"])
+        txn.put(sha256, ino, overwrite=False, db=held["file"])
+        self._directories.setdefault(row.parent, 0)
+        self._count(row.series, row.study, 1, row.size)
+        self.totals.add(self._modality(row.series), row)
+        self.next = max(self.next, row.ino + 1)
+
+    def finish(self) -> None:
+        """Bring counts, times and the journal of changes up to date."""
+        touched = self._touch_directories()
+        for number, tally in self._series.items():
+            self._update_series(number, tally)
+        for number, tally in self._studies.items():
+            self._update_study(number, tally)
+        txn, meta = self._txn, self._store.meta_table
+        txn.put(b"totals", self.totals.encode(), db=meta)
+        txn.put(b"next", U64.pack(self.next), db=meta)
+        journal = {"directories": sorted(touched), "removed": self._removed}
+        txn.put(U64.pack(self._seq), _json(journal), db=self._tables["change"])
+        if self._seq > tables.CHANGES_KEPT:
+            txn.delete(U64.pack(self._seq - tables.CHANGES_KEPT), db=self._tables["change"])
+
+    def _claim(self, parent: int, ino: int, name: bytes, child: bytes) -> None:
+        self._txn.put(PAIR.pack(parent, ino), child + name, db=self._tables["child"])
+        self._txn.put(tables.name_key(parent, name), U64.pack(ino), db=self._tables["name"])
+
+    def _displace(self, ino: int) -> None:
+        """Take an instance out of its directory; its bytes stay, as an earlier version."""
+        value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
+        if value is None:
+            return
+        old = tables.InstanceInode(*tables.INSTANCE_INODE.unpack_from(value))
+        name = value[tables.INSTANCE_INODE.size :]
+        self._txn.delete(PAIR.pack(old.parent, ino), db=self._tables["child"])
+        self._txn.delete(tables.name_key(old.parent, name), db=self._tables["name"])
+        self._removed.append((old.parent, name.decode()))
+        self._directories.setdefault(old.parent, 0)
+        series = self._txn.get(U64.pack(old.series), db=self._tables["series"])
+        if series is not None:
+            self._count(old.series, tables.SERIES.unpack_from(series)[0], -1, -old.size)
+
+    def _count(self, series: int, study: int, instances: int, size: int) -> None:
+        for tallies, number in ((self._series, series), (self._studies, study)):
+            tally = tallies.get(number)
+            if tally is None:
+                tally = tallies[number] = _Tally()
+            tally.instances += instances
+            tally.size += size
+
+    def _identify(self, identity: str, number: int) -> None:
+        self._txn.put(bytes.fromhex(identity), U64.pack(number), db=self._tables["identity"])
+        self.next = max(self.next, number + 1)
+
+    def _find(self, number: int, attributes: Attributes, fields: Iterable[str]) -> None:
+        for field in fields:
+            self._txn.put(tables.find_key(field, str(attributes.get(field, "")), number), b"", db=self._tables["find"])
+
+    def _modality(self, series: int) -> str:
+        known = self._modalities.get(series)
+        if known is None:
+            value = self._txn.get(U64.pack(series), db=self._tables["series"]) or b""
+            known = str(json.loads(value[tables.SERIES.size :] or b"{}").get("Modality", ""))
+            self._modalities[series] = known
+        return known
+
+    def _read_study(self, number: int) -> tuple[tuple[int, ...], dict[str, list[Value]]]:
+        value = self._txn.get(U64.pack(number), db=self._tables["study"]) or b""
+        return tables.STUDY.unpack_from(value), json.loads(value[tables.STUDY.size :])
+
+    def _touch_directories(self) -> set[int]:
+        """Give every directory with something new below it this commit's time; return them all."""
+        touched: set[int] = set()
+        for ino, new in self._directories.items():
+            self._touch(ino, new, touched)
+        return touched
+
+    def _touch(self, ino: int, new: int, touched: set[int]) -> None:
+        txn, inodes = self._txn, self._tables["inode"]
+        while ino not in touched or new:
+            touched.add(ino)
+            value = txn.get(U64.pack(ino), db=inodes)
+            if value is None:  # the root of a tree
+                value = tables.DIRECTORY_INODE.pack(DIRECTORY, tables.ROOT, self._time_ns, 0)
+            _, parent, _, subdirectories = tables.DIRECTORY_INODE.unpack_from(value)
+            subdirectories += new
+            name = value[tables.DIRECTORY_INODE.size :]
+            fixed = tables.DIRECTORY_INODE.pack(DIRECTORY, parent, self._time_ns, subdirectories)
+            txn.put(U64.pack(ino), fixed + name, db=inodes)
+            if parent == tables.ROOT:
+                touched.add(parent)
+                return
+            child = CHILD.pack(DIRECTORY, 0, self._time_ns, subdirectories) + name
+            txn.put(PAIR.pack(parent, ino), child, db=self._tables["child"])
+            ino, new = parent, 0
+
+    def _update_series(self, number: int, tally: _Tally) -> None:
+        value = self._txn.get(U64.pack(number), db=self._tables["series"]) or b""
+        study, instances, size, _ = tables.SERIES.unpack_from(value)
+        fixed = tables.SERIES.pack(study, instances + tally.instances, size + tally.size, self._time_ns)
+        self._txn.put(U64.pack(number), fixed + value[tables.SERIES.size :], db=self._tables["series"])
+
+    def _update_study(self, number: int, tally: _Tally) -> None:
+        value = self._txn.get(U64.pack(number), db=self._tables["study"]) or b""
+        patient, series, instances, size, _ = tables.STUDY.unpack_from(value)
+        fixed = tables.STUDY.pack(
+            patient, series + tally.series, instances + tally.instances, size + tally.size, self._time_ns
+        )
+        self._txn.put(U64.pack(number), fixed + value[tables.STUDY.size :], db=self._tables["study"])
+
+
+def fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:
+    """Fold a commit read back from a pack."""
+    records = json.loads(meta)
+    fold = Fold(store, txn, seq, time_ns)
+    for patient in records["patients"]:
+        fold.patient(*patient)
+    for study in records["studies"]:
+        fold.study(*study)
+    for study_patient in records["study_patients"]:
+        fold.study_patient(*study_patient)
+    for series in records["series"]:
+        fold.series(*series)
+    for directory in records["directories"]:
+        fold.directory(*directory)
+    for row in records["instances"]:
+        fold.instance(InstanceRow(*row))
+    fold.finish()
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")

@@ -1,0 +1,262 @@
+"""Import files: workers split them, this process alone writes.
+
+    inputs -> batches -> worker processes -> chunks, in the order of the inputs -> claims -> fold -> commit
+
+Because chunks are taken in the order of the inputs, the same inputs give the same names and inode
+numbers, however many workers there are. A commit is made at every COMMIT_BYTES, COMMIT_FILES or
+COMMIT_S, whichever comes first; only then is a file reported as imported.
+"""
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from isal.isal_zlib import crc32
+
+from dicomfs.archive import archive as archives
+from dicomfs.archive import inputs as sources
+from dicomfs.archive import quarantine, tables
+from dicomfs.archive.claims import Claims
+from dicomfs.archive.dryrun import dry_run
+from dicomfs.archive.fold import Fold, Records, fold_meta
+from dicomfs.archive.inputs import Input
+from dicomfs.archive.outcome import ImportReport, Outcome
+from dicomfs.archive.results import CONFLICT_REASONS, OnConflict, OnProgress, OnResult, Results
+from dicomfs.archive.runs import Run
+from dicomfs.archive.splitting import Row
+from dicomfs.archive.tables import U64
+from dicomfs.archive.worker import Base, Begin, Ended, StoredBlob
+from dicomfs.archive.workers import Answer, Workers
+from dicomfs.errors import DicomfsError
+from dicomfs.store.lock import WriterLock
+from dicomfs.store.recovery import recover
+from dicomfs.store.store import Store
+from dicomfs.store.writer import Writer, explain
+
+COMMIT_BYTES: Final = 64 << 20
+COMMIT_FILES: Final = 4096
+COMMIT_S: Final = 2.0
+_GIANT_BYTES: Final = 256 << 20
+"""A single file beyond this is committed in pieces: blobs first, its record last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """How to import; `jobs` None is one worker for each core, `wait_s` how long to wait for another writer."""
+
+    on_conflict: OnConflict = "keep"
+    recursive: bool = True
+    jobs: int | None = None
+    dry_run: bool = False
+    wait_s: float = 0.0
+
+
+def import_paths(
+    archive_path: Path,
+    paths: Sequence[Path],
+    options: ImportOptions,
+    progress: OnProgress | None = None,
+    on_result: OnResult | None = None,
+) -> ImportReport:
+    """Import files and directories; every input gets exactly one result.
+
+    Errors of the archive itself are raised; an error that ends the run early after something was
+    committed is in the report's `stopped`.
+    """
+    settings = archives.require(archive_path)
+    started = time.monotonic()
+    results = Results(on_result, progress)
+    jobs = options.jobs or os.cpu_count() or 1
+    if progress is not None:
+        results.count_inputs(paths, archive_path, recursive=options.recursive)
+    found = sources.find(paths, archive_path, results.refuse, recursive=options.recursive)
+    if options.dry_run:
+        dry_run(archive_path, settings.codec, jobs, found, results, options.on_conflict)
+    else:
+        lock = WriterLock(archive_path / "lock", "dicomfs import", wait_s=options.wait_s)
+        try:
+            _import(archive_path, settings.codec, jobs, found, results, options.on_conflict)
+        finally:
+            lock.release()
+    results.report.seconds = time.monotonic() - started
+    return results.report
+
+
+def open_for_writing(archive_path: Path) -> Store:
+    """Open the store of an archive whose lock the caller holds, healed from whatever happened before."""
+    store = Store(archive_path, tables.TABLES, writable=True)
+    try:
+        recover(store, lambda txn, seq, time_ns, meta: fold_meta(store, txn, seq, time_ns, meta))
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _import(
+    root: Path, codec: str, jobs: int, found: Iterator[Input], results: Results, on_conflict: OnConflict
+) -> None:
+    store = open_for_writing(root)
+    try:
+        try:
+            run = results.run = Run(root)
+        except OSError as error:
+            raise explain(error, store) from error
+        results.report.run_directory = run.directory
+        run.log(f"import began, {jobs} workers, on conflict {on_conflict}")
+        try:
+            coordinator = _Coordinator(root, store, results, on_conflict)
+            coordinator.run(found, codec, jobs)
+            results.report.bytes_stored = coordinator.bytes_stored
+            sums = ", ".join(f"{count} {outcome}" for outcome, count in sorted(results.report.outcomes.items()))
+            run.log(f"import ended: {sums or 'no inputs'}{'; stopped: ' if results.report.stopped else ''}"
+                    f"{results.report.stopped}")  # fmt: skip
+        finally:
+            run.close()
+    except OSError as error:
+        raise explain(error, store) from error
+    finally:
+        store.close()
+
+
+class _Coordinator:
+    """Takes the workers' chunks and commits them."""
+
+    def __init__(self, root: Path, store: Store, results: Results, on_conflict: OnConflict) -> None:
+        self._root = root
+        self._store = store
+        self._results = results
+        self._on_conflict: OnConflict = on_conflict
+        self._writer = Writer(store)
+        self._claims = Claims(store)
+        self._bases: dict[bytes, Base] = {}
+        self._by = _who()
+        self._last_time_ns = 0
+        self.bytes_stored = 0
+        self._refused = self._present = False
+        self._earlier = 0
+        self._new_bulk = self._new_stored = 0
+        self._begin_commit()
+
+    def run(self, found: Iterator[Input], codec: str, jobs: int) -> None:
+        """Import everything; an error ends the run with what was committed kept."""
+        first = next(found, None)
+        try:
+            if first is not None:
+                with Workers(self._root, codec, jobs, dry_run=False) as workers:
+                    stream = sources.batches(chain((first,), found), self._results.note)
+                    for answer in workers.run(stream):
+                        self._take(answer, workers.memory)
+            self._commit()
+            self._writer.close()
+        except DicomfsError as error:
+            self._writer.abort()
+            self._results.drop_unsettled(str(error))
+            self._results.report.stopped = str(error)
+        except BaseException:
+            self._writer.abort()
+            raise
+
+    def _begin_commit(self) -> None:
+        self._time_ns = max(time.time_ns(), self._last_time_ns + 1)
+        self._since = time.monotonic()
+        self._records = Records()
+        self._fold = Fold(self._store, self._writer.txn, self._writer.seq, self._time_ns)
+        self._claims.begin(self._writer.txn, self._fold, self._records)
+
+    def _commit(self) -> None:
+        pending = self._writer.pending_bytes
+        if pending:
+            self._fold.finish()
+            self._writer.commit(self._records.encode("import", self._by), self._time_ns)
+            self.bytes_stored += pending
+            self._last_time_ns = self._time_ns
+            self._begin_commit()
+        self._results.settle()
+
+    def _take(self, answer: Answer, memory: memoryview) -> None:
+        for item in answer.items:
+            if isinstance(item, StoredBlob):
+                self._take_blob(item, memory)
+            elif isinstance(item, Row):
+                self._take_row(item)
+            elif isinstance(item, Begin):
+                self._begin_file(item)
+            elif isinstance(item, Base):
+                self._bases[item.blob] = item
+            else:
+                self._end_file(item)
+        # The slot's memory is used again once this returns.
+        self._writer.flush()
+        due = (
+            self._writer.pending_bytes >= COMMIT_BYTES
+            or len(self._records.instances) >= COMMIT_FILES
+            or time.monotonic() - self._since >= COMMIT_S
+        )
+        if due:
+            self._commit()
+
+    def _begin_file(self, file: Begin) -> None:
+        txn, held = self._writer.txn, self._store.index.tables
+        self._present = txn.get(file.sha256, db=held["file"]) is not None
+        others = txn.get(tables.sop_key(file.sop_instance_uid), db=held["sop"])
+        self._earlier = U64.unpack_from(others)[0] if others else 0
+        self._refused = self._present or (bool(others) and self._on_conflict in ("skip", "error"))
+        self._new_bulk = self._new_stored = 0
+
+    def _take_blob(self, item: StoredBlob, memory: memoryview) -> None:
+        if self._refused:
+            return
+        blob, codec, length, at, size, crc, crcs = item
+        if self._writer.add_blob(blob, codec, length, memory[at : at + size], crc, crcs):
+            self._new_bulk += length
+            self._new_stored += size
+            if self._writer.pending_bytes >= _GIANT_BYTES:
+                self._commit()
+
+    def _take_row(self, row: Row) -> None:
+        uid = str(row.attributes.instance["SOPInstanceUID"])
+        conflict = bool(self._earlier)
+        if self._present:
+            self._results.add(Outcome.PRESENT, "", row.size, row.sha256, uid, settled=False)
+            return
+        reason = CONFLICT_REASONS[self._on_conflict] if conflict else ""
+        if not self._refused:
+            new_base = self._store_base(row.base)
+            offset = self._writer.add_body(row.body)
+            replaces = self._earlier if self._on_conflict == "replace" else 0
+            self._claims.place(
+                row, offset, self._new_bulk, self._new_stored, new_base, conflict=conflict, replaces=replaces
+            )
+        outcome = Outcome.CONFLICT if conflict else Outcome.IMPORTED
+        self._results.add(outcome, reason, row.size, row.sha256, uid, settled=False)
+
+    def _store_base(self, blob: bytes) -> int:
+        base = self._bases.pop(blob, None)
+        if base is None:
+            return 0
+        crc = crc32(base.stored)
+        added = self._writer.add_blob(base.blob, base.codec, base.length, base.stored, crc, prefix=b"h/")
+        return len(base.stored) if added else 0
+
+    def _end_file(self, file: Ended) -> None:
+        if file.outcome is Outcome.QUARANTINED:
+            try:
+                quarantine.keep(self._root, self._results.current.path, file.reason)
+            except OSError as error:
+                raise explain(error, self._store) from error
+        self._results.add(*file, settled=True)
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

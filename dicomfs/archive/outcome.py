@@ -1,0 +1,65 @@
+"""What becomes of an input, and the report of an import."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Outcome(StrEnum):
+    """Each input ends in exactly one of these."""
+
+    IMPORTED = "imported"
+    PRESENT = "present"
+    CONFLICT = "conflict"
+    QUARANTINED = "quarantined"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What became of one input; `explicit` where it was named itself, not found in a directory."""
+
+    source: str
+    outcome: Outcome
+    reason: str
+    size: int
+    sha256: str
+    sop_instance_uid: str
+    explicit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an import or a check is; totals are 0 where they are not known."""
+
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """The sums of one run; sizes in bytes."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    bytes_in: int = 0
+    """Bytes of the files that were imported."""
+    bytes_stored: int = 0
+    """By how much the packs grew."""
+    seconds: float = 0.0
+    run_directory: Path | None = None
+    stopped: str = ""
+    """Why the run ended before its last input, or empty."""
+    not_imported: int = 0
+    """Conflicting files that the options kept out."""
+    explicit_skipped: int = 0
+    """Inputs named themselves that are no DICOM instances."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked was done."""
+        refused = self.outcomes[Outcome.QUARANTINED] + self.outcomes[Outcome.FAILED]
+        return not (self.stopped or refused or self.not_imported or self.explicit_skipped)

@@ -1,0 +1,101 @@
+"""Give every input of an import its one result, in the order of the inputs, and count."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from dicomfs.archive import inputs as sources
+from dicomfs.archive.inputs import Input
+from dicomfs.archive.outcome import FileResult, ImportReport, Outcome, Progress
+from dicomfs.archive.runs import Run
+
+OnConflict: TypeAlias = Literal["keep", "replace", "skip", "error"]
+OnProgress: TypeAlias = Callable[[Progress], None]
+OnResult: TypeAlias = Callable[[FileResult], None]
+
+CONFLICT_REASONS: Final[dict[OnConflict, str]] = {
+    "keep": "kept beside an earlier file of the same SOP Instance UID",
+    "replace": "replaced an earlier file of the same SOP Instance UID, which is kept as its earlier version",
+    "skip": "not imported: another file of the same SOP Instance UID is in the archive",
+    "error": "not imported: another file of the same SOP Instance UID is in the archive (--on-conflict error)",
+}
+_KEPT: Final = (CONFLICT_REASONS["keep"], CONFLICT_REASONS["replace"])
+
+
+class Results:
+    """Gives every input its one result, in order, and counts."""
+
+    def __init__(self, on_result: OnResult | None, progress: OnProgress | None) -> None:
+        self.report = ImportReport()
+        self.run: Run | None = None
+        self._on_result = on_result
+        self._progress = progress
+        self._open: deque[Input] = deque()
+        self._waiting: list[FileResult] = []
+        self._done = self._bytes_done = self._total = self._bytes_total = 0
+
+    def count_inputs(self, paths: Sequence[Path], archive: Path, *, recursive: bool) -> None:
+        """Find out how much there is to do."""
+        for one in sources.find(paths, archive, lambda *_: None, recursive=recursive):
+            self._total += 1
+            self._bytes_total += one.size
+
+    def note(self, batch: list[Input]) -> None:
+        """Remember which inputs the next answers are about."""
+        self._open.extend(batch)
+
+    def refuse(self, path: str, reason: str) -> None:
+        """Report a path that never became an input."""
+        self._tell(FileResult(path, Outcome.FAILED, reason, 0, "", "", explicit=True))
+
+    @property
+    def current(self) -> Input:
+        """The input that the next result is about."""
+        return self._open[0]
+
+    def add(self, outcome: Outcome, reason: str, size: int, sha256: bytes, uid: str, *, settled: bool) -> None:
+        """Give the current input its result; one that is not settled is told at the next commit."""
+        source = self._open.popleft()
+        result = FileResult(source.path, outcome, reason, size, sha256.hex(), uid, explicit=source.explicit)
+        if settled and not self._waiting:
+            self._tell(result)
+        else:
+            self._waiting.append(result)
+        self._done += 1
+        self._bytes_done += source.size
+        if self._progress is not None:
+            self._progress(Progress(self._done, self._total, self._bytes_done, self._bytes_total))
+
+    def settle(self) -> None:
+        """A commit was made: tell what waited for it."""
+        waiting, self._waiting = self._waiting, []
+        for result in waiting:
+            self._tell(result)
+        if self.run is not None:
+            self.run.flush()
+
+    def drop_unsettled(self, reason: str) -> None:
+        """The run ends here: what was not committed was not imported."""
+        for result in self._waiting:
+            if result.outcome in (Outcome.IMPORTED, Outcome.CONFLICT):
+                lost = FileResult(result.source, Outcome.FAILED, f"not committed: {reason}", result.size,
+                                  result.sha256, result.sop_instance_uid, explicit=result.explicit)  # fmt: skip
+                self._tell(lost)
+            else:
+                self._tell(result)
+        self._waiting = []
+
+    def _tell(self, result: FileResult) -> None:
+        report = self.report
+        report.outcomes[result.outcome] += 1
+        if result.outcome is Outcome.IMPORTED or (result.outcome is Outcome.CONFLICT and result.reason in _KEPT):
+            report.bytes_in += result.size
+        if result.outcome is Outcome.CONFLICT and result.reason not in _KEPT:
+            report.not_imported += 1
+        if result.outcome is Outcome.SKIPPED and result.explicit:
+            report.explicit_skipped += 1
+        if self.run is not None:
+            self.run.add(result)
+        if self._on_result is not None:
+            self._on_result(result)

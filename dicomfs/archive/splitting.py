@@ -1,0 +1,259 @@
+"""Turn one source file into blobs and a header: what a worker process does, file by file.
+
+Each piece is proved before it leaves: what was compressed is decoded again and compared with the
+source, so that the recipe, replayed, gives the very bytes whose SHA-256 was taken. A blob that is
+in the archive already is proved by its SHA-256.
+"""
+
+import hashlib
+import mmap
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from struct import Struct
+from typing import Final, NamedTuple, Protocol
+
+import zstandard
+from isal.isal_zlib import crc32
+
+from dicomfs.archive.archive import NO_BASE
+from dicomfs.archive.outcome import Outcome
+from dicomfs.dicom.attributes import Attributes
+from dicomfs.dicom.describe import Verdict, describe
+from dicomfs.dicom.split import FRAGMENT, FRAME, LITERAL, Span
+from dicomfs.store import codec as codecs
+from dicomfs.store import recipe as recipes
+from dicomfs.store.location import crcs_for
+from dicomfs.store.recipe import MAX_BLOB, BlobId, Extent
+
+BUFFER: Final = 64 << 20
+"""Files up to this size are read into one buffer that is used again; larger ones are mapped."""
+_HEADER_LEVEL: Final = 3
+_MAX_LITERAL: Final = 32 << 20
+_MAX_BASE: Final = 1 << 20
+_MIN_BASE: Final = 64
+_SERIES_KEPT: Final = 64
+_REBASE: Final = 0.25
+"""A header that compresses to more than this part of itself becomes its series' next base."""
+_LENGTH = Struct("<I")
+
+View = memoryview
+
+
+class Row(NamedTuple):
+    """A file that was split: what the coordinator needs to claim names and write the commit."""
+
+    size: int
+    sha256: bytes
+    base: bytes
+    body: bytes
+    literal_length: int
+    attributes: Attributes
+
+
+class Sink(Protocol):
+    """Where the pieces go, in order: begin, bases and blobs, row; or one outcome."""
+
+    def begin(self, sha256: bytes, sop_instance_uid: str) -> None:
+        """Announce a file, so that it can be refused before its blobs are written."""
+
+    def blob(
+        self, blob: BlobId, codec: int, length: int, stored: bytes | View, crc: int, crcs: tuple[int, ...]
+    ) -> None:
+        """Give a blob; `stored` may be overwritten after the call."""
+
+    def base(self, blob: BlobId, codec: int, length: int, stored: bytes) -> None:
+        """Give the base that a later row refers to."""
+
+    def row(self, row: Row) -> None:
+        """End a file that was split."""
+
+    def outcome(self, outcome: Outcome, reason: str, size: int, sha256: bytes, sop_instance_uid: str) -> None:
+        """End a file that was not."""
+
+
+class Known(Protocol):
+    """What the archive holds already."""
+
+    def file(self, sha256: bytes) -> bool:
+        """Say whether a file with this SHA-256 was imported."""
+
+    def blobs(self, blobs: list[BlobId]) -> list[bool]:
+        """Say of each blob whether it is stored."""
+
+    def base_of(self, study_instance_uid: str, series_instance_uid: str) -> tuple[bytes, bytes] | None:
+        """Return the base that the series' first instance uses, and its bytes."""
+
+
+class _Context(NamedTuple):
+    base: bytes
+    compressor: zstandard.ZstdCompressor
+    decompressor: zstandard.ZstdDecompressor
+
+
+class Splitter:
+    """Splits files, one after another. Belongs to one thread."""
+
+    def __init__(self, known: Known, sink: Sink, *, codec: str, describe_only: bool = False) -> None:
+        """`codec` is the archive's; `describe_only` makes a dry run of it."""
+        self._known = known
+        self._sink = sink
+        self._coded = codec != "none"
+        self._describe_only = describe_only
+        self._buffer: memoryview | None = None
+        self._series: OrderedDict[str, _Context] = OrderedDict()
+        self._no_base = _Context(
+            NO_BASE, zstandard.ZstdCompressor(level=_HEADER_LEVEL, write_checksum=True), zstandard.ZstdDecompressor()
+        )
+
+    def process(self, path: str) -> None:
+        """Split one file and give its pieces to the sink; a file that cannot be read is an outcome, too."""
+        try:
+            with open(path, "rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size <= BUFFER:
+                    self._split(self._read(file.fileno()))
+                    return
+                with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as data:
+                    mapped.madvise(mmap.MADV_SEQUENTIAL)
+                    self._split(data)
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or type(error).__name__}"
+            self._sink.outcome(Outcome.FAILED, reason, 0, b"", "")
+
+    def _read(self, fd: int) -> memoryview:
+        if self._buffer is None:
+            self._buffer = memoryview(bytearray(BUFFER + 1))
+        length = 0
+        while True:
+            got = os.readv(fd, [self._buffer[length:]])
+            if not got:
+                return self._buffer[:length]
+            length += got
+            if length > BUFFER:
+                raise OSError(0, "the file is growing while it is read")
+
+    def _split(self, data: memoryview) -> None:
+        sha256 = hashlib.sha256(data).digest()
+        size = len(data)
+        if self._known.file(sha256):
+            self._sink.outcome(Outcome.PRESENT, "", size, sha256, "")
+            return
+        described = describe(data)
+        if described.attributes is None or described.verdict != Verdict.DICOM:
+            outcome = _OUTCOMES[described.verdict]
+            self._sink.outcome(outcome, described.reason, size, sha256, "")
+            return
+        attributes = described.attributes
+        self._sink.begin(sha256, str(attributes.instance["SOPInstanceUID"]))
+        if self._describe_only:
+            self._sink.row(Row(size, sha256, NO_BASE, b"", 0, attributes))
+            return
+        pieces = _pieces(described.spans)
+        extents = self._give_blobs(data, pieces)
+        literals = b"".join(data[piece.start : piece.end] for piece in pieces if piece.kind == LITERAL)
+        if sum(length for length, _ in extents) != size:
+            raise AssertionError("the spans of a file do not tile it")
+        base, body = self._header(recipes.encode(extents), literals, attributes)
+        self._sink.row(Row(size, sha256, base, body, len(literals), attributes))
+
+    def _give_blobs(self, data: memoryview, pieces: list[Span]) -> list[Extent]:
+        bulk = [piece for piece in pieces if piece.kind != LITERAL]
+        ids = [BlobId(hashlib.sha256(data[piece.start : piece.end]).digest()) for piece in bulk]
+        known = iter(zip(ids, self._known.blobs(ids), strict=True))
+        extents: list[Extent] = []
+        given: set[BlobId] = set()
+        for piece in pieces:
+            if piece.kind == LITERAL:
+                extents.append((piece.end - piece.start, None))
+                continue
+            blob, stored_already = next(known)
+            extents.append((piece.end - piece.start, blob))
+            if not stored_already and blob not in given:
+                given.add(blob)
+                self._give(blob, data[piece.start : piece.end], piece)
+        return extents
+
+    def _give(self, blob: BlobId, data: memoryview, piece: Span) -> None:
+        codec, stored = codecs.PLAIN, data
+        if self._coded and piece.kind != FRAGMENT:
+            codec, coded = codecs.encode(data, piece.sample_bytes if piece.kind == FRAME else 1)
+            stored = memoryview(coded)
+            if codec != codecs.PLAIN and not _same(codecs.decode(codec, stored, len(data)), data):
+                codec, stored = codecs.PLAIN, data
+        crc = crc32(stored)
+        self._sink.blob(blob, codec, len(data), stored, crc, crcs_for(codec, stored, crc))
+
+    def _header(self, recipe: bytes, literals: bytes, attributes: Attributes) -> tuple[bytes, bytes]:
+        """Compress recipe and literals against the series' base; return base and body."""
+        header = b"".join((_LENGTH.pack(len(recipe)), recipe, literals))
+        context = self._context(attributes, literals)
+        body: bytes = context.compressor.compress(header)
+        if len(body) > _REBASE * len(header) and len(literals) > 1024 and context is not self._no_base:
+            context = self._new_base(attributes, literals)
+            body = context.compressor.compress(header)
+        if context.decompressor.decompress(body, max_output_size=len(header)) != header:
+            raise AssertionError("a header does not decode to itself")
+        return context.base, body
+
+    def _context(self, attributes: Attributes, literals: bytes) -> _Context:
+        if not _MIN_BASE <= len(literals) <= _MAX_BASE:
+            return self._no_base
+        series = str(attributes.series["SeriesInstanceUID"])
+        found = self._series.get(series)
+        if found is not None:
+            self._series.move_to_end(series)
+            return found
+        earlier = self._known.base_of(str(attributes.study["StudyInstanceUID"]), series)
+        if earlier is not None:
+            return self._keep(series, *earlier)
+        return self._new_base(attributes, literals)
+
+    def _new_base(self, attributes: Attributes, literals: bytes) -> _Context:
+        if not _MIN_BASE <= len(literals) <= _MAX_BASE:
+            return self._no_base
+        base = hashlib.sha256(literals).digest()
+        stored = self._no_base.compressor.compress(literals)
+        self._sink.base(BlobId(base), codecs.ZSTD, len(literals), stored)
+        return self._keep(str(attributes.series["SeriesInstanceUID"]), base, literals)
+
+    def _keep(self, series: str, base: bytes, literals: bytes) -> _Context:
+        dictionary = zstandard.ZstdCompressionDict(literals, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        dictionary.precompute_compress(level=_HEADER_LEVEL)
+        context = self._series[series] = _Context(
+            base,
+            zstandard.ZstdCompressor(level=_HEADER_LEVEL, dict_data=dictionary, write_checksum=True),
+            zstandard.ZstdDecompressor(dict_data=dictionary),
+        )
+        if len(self._series) > _SERIES_KEPT:
+            self._series.popitem(last=False)
+        return context
+
+
+_OUTCOMES: Final = {
+    Verdict.CUT_OFF: Outcome.QUARANTINED,
+    Verdict.NO_UIDS: Outcome.QUARANTINED,
+    Verdict.NOT_DICOM: Outcome.SKIPPED,
+    Verdict.DICOMDIR: Outcome.SKIPPED,
+}
+
+
+def _pieces(spans: Sequence[Span]) -> list[Span]:
+    """Cut bulk spans to the length of a blob; turn literals into bulk where there are too many."""
+    literal = sum(span.end - span.start for span in spans if span.kind == LITERAL)
+    keep_literals = literal <= _MAX_LITERAL
+    pieces: list[Span] = []
+    for span in spans:
+        if span.kind == LITERAL and keep_literals:
+            pieces.append(span)
+            continue
+        kind = span.kind if span.kind != LITERAL else FRAME
+        starts = range(span.start, span.end, MAX_BLOB)
+        pieces += (Span(kind, start, min(start + MAX_BLOB, span.end), span.sample_bytes) for start in starts)
+    return pieces
+
+
+def _same(one: memoryview, other: memoryview) -> bool:
+    import numpy as np
+
+    return np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8))

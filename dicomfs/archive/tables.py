@@ -1,0 +1,130 @@
+"""The tables of the index that hold the catalog: their keys and values, and nothing else.
+
+All of it is the fold of the commits in the packs (`fold.py`); `u64` in a key is big endian, so that
+scans come in order, integers in values are little endian, attributes are JSON objects by keyword.
+Directories, instances, patients, studies and series share one sequence of numbers from FIRST_CLAIMED:
+a directory's or an instance's number is its inode number.
+
+    inode     u64 ino                    directory: u8 1, u64 parent, u64 mtime_ns, u32 subdirectories, name
+                                         instance:  u8 2, u64 parent, u64 size, u64 mtime_ns, u64 series, u64 seq,
+                                                    u64 offset and u32 length in the body of commit `seq`,
+                                                    32 s base, 32 s SHA-256 of the file, name
+    child     u64 parent, u64 ino        u8 kind, u64 size, u64 mtime_ns, u32 subdirectories, name:
+                                         a directory is listed by one scan, resumed after any inode number
+    name      u64 parent, folded name    u64 ino: looked up by one get; unique under NFC and case folding
+    identity  16 s digest                u64 number: whether a directory, patient, study or series exists
+    patient   u64 number                 JSON attributes
+    study     u64 number                 u64 patient, u32 series, u32 instances, u64 bytes, u64 mtime_ns, JSON
+                                         {"attributes", "modalities", "patients"}
+    series    u64 number                 u64 study, u32 instances, u64 bytes, u64 mtime_ns, JSON attributes
+    under     u64 number, u64 number     empty: studies of a patient, series of a study
+    instance  u64 series, u64 ino        JSON attributes
+    sop       SOP Instance UID           u64 ino each: the current instance first
+    file      SHA-256 of a file          u64 ino
+    find      u8 field, folded value, 0, u64 number    empty: see FIELDS
+    change    u64 seq                    JSON {"directories": [ino], "removed": [[parent, name]]}
+"""
+
+import hashlib
+from struct import Struct
+from typing import Final, NamedTuple
+
+from dicomfs.archive.names import fold
+
+TABLES: Final = (
+    "inode",
+    "child",
+    "name",
+    "identity",
+    "patient",
+    "study",
+    "series",
+    "under",
+    "instance",
+    "sop",
+    "file",
+    "find",
+    "change",
+)
+
+ROOT: Final = 1
+ROOT_PATIENTS: Final = 2
+FIRST_CLAIMED: Final = 1024
+LAST_CLAIMED: Final = 1 << 40
+
+DIRECTORY: Final = 1
+INSTANCE: Final = 2
+
+U64 = Struct(">Q")
+PAIR = Struct(">QQ")
+DIRECTORY_INODE = Struct("<BQQI")
+INSTANCE_INODE = Struct("<BQQQQQQI32s32s")
+CHILD = Struct("<BQQI")
+STUDY = Struct("<QIIQQ")
+SERIES = Struct("<QIQQ")
+
+FIELDS: Final = {
+    "PatientID": b"p",
+    "PatientName": b"n",
+    "StudyInstanceUID": b"s",
+    "AccessionNumber": b"a",
+    "StudyDate": b"d",
+    "Modality": b"m",
+    "SeriesInstanceUID": b"e",
+}
+"""The attributes with an index: all give studies, SeriesInstanceUID gives series."""
+
+CHANGES_KEPT: Final = 4096
+"""How many commits back a mounted reader may be and still be told exactly what changed."""
+
+_MAX_KEY: Final = 500
+_MAX_VALUE_KEY: Final = 200
+
+
+class InstanceInode(NamedTuple):
+    """The fixed part of an instance's inode."""
+
+    kind: int
+    parent: int
+    size: int
+    mtime_ns: int
+    series: int
+    seq: int
+    body_offset: int
+    body_length: int
+    base: bytes
+    sha256: bytes
+
+
+def name_key(parent: int, name: bytes) -> bytes:
+    """Return the key of a name in its directory; two names that differ in case alone share it."""
+    if name.isascii():
+        return U64.pack(parent) + name.lower()[:_MAX_KEY]
+    folded = fold(name.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    return U64.pack(parent) + folded[:_MAX_KEY]
+
+
+def sop_key(uid: str) -> bytes:
+    """Return the key of a SOP Instance UID, however long it is."""
+    key = uid.encode()
+    return key if len(key) <= _MAX_VALUE_KEY else hashlib.sha256(key).digest()
+
+
+def find_key(field: str, value: str, number: int) -> bytes:
+    """Return the key of a value in the `find` table."""
+    return find_prefix(field, value) + b"\0" + U64.pack(number)
+
+
+def find_prefix(field: str, value: str) -> bytes:
+    """Return what all keys of this value (or of values that begin so) begin with."""
+    return FIELDS[field] + folded(value)
+
+
+def folded(value: str) -> bytes:
+    """Return a value as the `find` table orders it; two that differ in case alone are one."""
+    return fold(value).encode("utf-8", "surrogateescape").replace(b"\0", b" ")[:_MAX_VALUE_KEY]
+
+
+def identity_key(kind: str, parent: int, text: str) -> bytes:
+    """Return the digest by which a directory, patient, study or series is found again."""
+    return hashlib.sha256(f"{kind}\0{parent}\0{text}".encode("utf-8", "surrogateescape")).digest()[:16]

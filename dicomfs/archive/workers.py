@@ -1,0 +1,138 @@
+"""The worker processes of an import, seen from the coordinator: batches go out, chunks come back in order."""
+
+import mmap
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from dicomfs.archive.worker import SLOT_BYTES, SLOTS, Chunk, Item
+from dicomfs.errors import DicomfsError
+
+_AHEAD: Final = 2
+"""How many batches a worker holds: one in work and one to go on with."""
+_END_TIMEOUT_S: Final = 10
+_PROGRAM: Final = "import sys; from dicomfs.archive.worker import main; main(sys.argv[1:])"
+
+
+class WorkerLost(DicomfsError):  # noqa: N818 - like the others of errors.py
+    """A worker process ended before its work did."""
+
+
+class Answer(NamedTuple):
+    """Part of the answer to one batch; `last` where it ends the batch."""
+
+    batch: Sequence[str]
+    items: list[Item]
+    last: bool
+
+
+class _Worker:
+    def __init__(self, memory_fd: int, number: int, archive: Path, codec: str, *, dry_run: bool) -> None:
+        ours, theirs = socket.socketpair()
+        package = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        # -P: what lies in the current directory must not be imported.
+        command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), str(memory_fd)]
+        command += [str(number * SLOTS), str(archive), codec, "1" if dry_run else "0"]
+        with theirs:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), memory_fd),
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        self.connection = Connection(ours.detach())
+        self.batches: deque[Sequence[str]] = deque()
+        self.chunks: deque[Chunk] = deque()
+
+
+class Workers:
+    """Some worker processes. Belongs to one thread; a context manager that leaves no process behind."""
+
+    def __init__(self, archive: Path, codec: str, jobs: int, *, dry_run: bool) -> None:
+        memory_fd = os.memfd_create("dicomfs-import", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(memory_fd, jobs * SLOTS * SLOT_BYTES)
+            self._map = mmap.mmap(memory_fd, 0)
+            self.memory = memoryview(self._map)
+            self._workers = [_Worker(memory_fd, number, archive, codec, dry_run=dry_run) for number in range(jobs)]
+        finally:
+            os.close(memory_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for worker in self._workers:
+            if kind is not None:
+                worker.process.terminate()
+            else:
+                self._send(worker, ("end",))
+            worker.connection.close()
+        for worker in self._workers:
+            try:
+                worker.process.wait(_END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+        self.memory.release()
+        self._map.close()
+
+    def run(self, batches: Iterable[Sequence[str]]) -> Iterator[Answer]:
+        """Have all batches done; give the answers in the order of the batches.
+
+        The stored bytes that an answer's items name lie in `memory` until the next one is asked for.
+        """
+        source = iter(batches)
+        order: deque[_Worker] = deque()
+        for _ in range(_AHEAD):
+            for worker in self._workers:
+                self._give(worker, source, order)
+        while order:
+            worker = order[0]
+            while not worker.chunks:
+                self._receive()
+            slot, items, last = worker.chunks.popleft()
+            yield Answer(worker.batches[0], items, last)
+            if slot is not None:
+                self._send(worker, ("free", slot))
+            if last:
+                worker.batches.popleft()
+                order.popleft()
+                self._give(worker, source, order)
+
+    def _give(self, worker: _Worker, source: Iterator[Sequence[str]], order: deque[_Worker]) -> None:
+        batch = next(source, None)
+        if batch is not None:
+            worker.batches.append(batch)
+            order.append(worker)
+            self._send(worker, ("files", batch))
+
+    def _receive(self) -> None:
+        by_connection = {worker.connection: worker for worker in self._workers}
+        for ready in wait(list(by_connection)):
+            worker = by_connection[ready]  # type: ignore[index]  # wait() gives back what it was given
+            try:
+                worker.chunks.append(worker.connection.recv())
+            except (EOFError, ConnectionError) as error:
+                raise self._died(worker) from error
+
+    def _send(self, worker: _Worker, message: tuple[object, ...]) -> None:
+        try:
+            worker.connection.send(message)
+        except ConnectionError as error:
+            if message[0] == "files":
+                raise self._died(worker) from error
+
+    def _died(self, worker: _Worker) -> WorkerLost:
+        status = worker.process.wait()
+        return WorkerLost(
+            f"a worker process ended unexpectedly (status {status}); what was committed is safe, run the import again"
+        )
