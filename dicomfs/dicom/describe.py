@@ -8,7 +8,8 @@ from typing import Final, TypeAlias
 from dicomfs.dicom import part10, split
 from dicomfs.dicom.attributes import SPECIFIC_CHARACTER_SET, TABLE, Attributes, attributes
 from dicomfs.dicom.charset import character_set
-from dicomfs.dicom.encoding import Data, recognised
+from dicomfs.dicom.encoding import Data
+from dicomfs.dicom.headers import recognised
 from dicomfs.dicom.part10 import Part10
 from dicomfs.dicom.split import Geometry, Span
 from dicomfs.dicom.walk import VALUE, Bulk, Fault, Walk

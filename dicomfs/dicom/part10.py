@@ -14,15 +14,12 @@ from dicomfs.dicom.encoding import (
     EXPLICIT_LITTLE,
     IMPLICIT_BIG,
     IMPLICIT_LITTLE,
-    TRUSTED_HEADERS,
     UNDEFINED,
     Data,
     Encoding,
-    element_at,
-    plausible_headers,
-    recognised,
     shown,
 )
+from dicomfs.dicom.headers import TRUSTED_HEADERS, element_at, plausible_headers, recognised
 from dicomfs.dicom.walk import Fault, too_long
 
 PREAMBLE: Final = 128

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from dicomfs.dicom import walk
 from dicomfs.dicom.encoding import DOUBLE_FLOAT_PIXEL_DATA, FLOAT_PIXEL_DATA
+from dicomfs.dicom.stride import LARGE
 
 LITERAL, FRAME, FRAGMENT, VALUE = 0, walk.NATIVE, walk.FRAGMENT, walk.VALUE
 
@@ -85,7 +86,7 @@ def _frames(tiles: list[Span], tag: int, start: int, end: int, geometry: Geometr
 
 
 def _tail(tiles: list[Span], at: int, stop: int, size: int) -> list[Span]:
-    if size - stop > walk.LARGE:
+    if size - stop > LARGE:
         if stop > at:
             tiles.append(Span(LITERAL, at, stop, 1))
         tiles.append(Span(VALUE, stop, size, 1))

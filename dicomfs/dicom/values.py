@@ -6,7 +6,8 @@ from dicomfs.dicom import part10
 from dicomfs.dicom.attributes import SPECIFIC_CHARACTER_SET
 from dicomfs.dicom.charset import character_set
 from dicomfs.dicom.dictionary import dictionary_vr, keyword_tag
-from dicomfs.dicom.encoding import Data, Encoding, recognised
+from dicomfs.dicom.encoding import Data, Encoding
+from dicomfs.dicom.headers import recognised
 from dicomfs.dicom.representation import text
 from dicomfs.dicom.walk import Walk
 

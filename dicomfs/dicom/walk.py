@@ -13,8 +13,8 @@ Sequences are stepped over in one go unless their length is undefined or large: 
 kept apart from the header, and no attribute of the catalog lies within one.
 """
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple, TypeAlias
+from functools import cache
+from typing import Final, NamedTuple
 
 from dicomfs.dicom.encoding import (
     ENCODINGS,
@@ -25,15 +25,11 @@ from dicomfs.dicom.encoding import (
     UNDEFINED,
     Data,
     Encoding,
-    delimiter_at,
-    element_at,
-    looks_like_element,
     shown,
-    watched,
 )
+from dicomfs.dicom.headers import delimiter_at, element_at, looks_like_element
+from dicomfs.dicom.stride import LARGE, Found, explicit, implicit, noticed
 
-LARGE: Final = 1 << 20
-"""A value beyond this is kept apart from the header; a sequence beyond this is looked into."""
 SMALLEST_PIXELS: Final = 1024
 SMALLEST_FRAGMENT: Final = 256
 STRAY_DELIMITERS: Final = 64
@@ -42,10 +38,9 @@ STRAY_DELIMITERS: Final = 64
 NATIVE, FRAGMENT, VALUE = 1, 2, 3
 """Kinds of bulk: native pixel data (all frames), a fragment, any other large value."""
 
-Found: TypeAlias = tuple[int, int, int]
-"""A value: its VR as a number (0 where the encoding does not tell), where it starts, where it ends."""
-
 _NO_TAGS: Final[frozenset[int]] = frozenset()
+_noticed = cache(noticed)
+_noticed_within: Final = {encoding: noticed(_NO_TAGS, encoding) for encoding in ENCODINGS}
 
 
 class Bulk(NamedTuple):
@@ -88,8 +83,8 @@ class Walk:
     in the order of the file, `stop` the first byte that was not understood (`end` when all was).
     """
 
-    __slots__ = ("_data", "_end", "_pixels_seen", "_stack", "_strays", "_top", "_wanted", "bulk", "encoding", "fault",
-                 "found", "stop")  # fmt: skip
+    __slots__ = ("_data", "_end", "_notice", "_pixels_seen", "_stack", "_strays", "_top", "_wanted",
+                 "bulk", "encoding", "fault", "found", "stop")  # fmt: skip
 
     def __init__(
         self, data: Data, start: int, end: int, encoding: Encoding, wanted: frozenset[int] = _NO_TAGS
@@ -97,6 +92,7 @@ class Walk:
         self._data = data
         self._end = end
         self._wanted = wanted
+        self._notice = _noticed(wanted, encoding)
         self._pixels_seen = False
         self._strays = 0
         self._stack: list[_Container] = []
@@ -115,9 +111,9 @@ class Walk:
     def _in_data_set(self, position: int) -> int:
         top = self._top
         encoding = top.encoding
-        noticed = watched(_NO_TAGS if self._stack else self._wanted, encoding)
-        run = _implicit_run if encoding.implicit else _explicit_run
-        start, raw, vr, value, length = run(self._data, position, top.limit, encoding, noticed, self.found)
+        notice = _noticed_within[encoding] if self._stack else self._notice
+        stride = implicit if encoding.implicit else explicit
+        start, raw, vr, value, length = stride(self._data, position, top.limit, encoding, notice, self.found)
         if raw < 0:
             return self._no_more_elements(start)
         tag = encoding.turn(raw)
@@ -368,59 +364,3 @@ def too_long(what: str, position: int, length: int) -> str:
 def _is_offset_table(data: Data, value: int, length: int) -> bool:
     # An offset table is empty or starts with offset 0; a writer that leaves it out starts with a fragment.
     return length < 4 or not any(data[value : value + 4])
-
-
-def _explicit_run(
-    data: Data, position: int, limit: int, encoding: Encoding, noticed: Mapping[int, int], found: dict[int, Found]
-) -> tuple[int, int, int, int, int]:
-    """Step over elements as far as one that needs a decision: (start, raw tag, VR, value, length).
-
-    The raw tag is -1 where no header fits any more, the value -1 where the VR does not exist.
-    This is the import's innermost loop: about 0.2 µs an element.
-    """
-    header, length32, pixels = encoding.header, encoding.length32, encoding.pixels
-    short_vrs, long_vrs = encoding.short_vrs, encoding.long_vrs
-    last = limit - 8
-    while position <= last:
-        start = position
-        raw, vr, length = header(data, start)
-        if vr in short_vrs:
-            value = start + 8
-        elif vr in long_vrs:
-            value = start + 12
-            if value > limit:
-                break
-            length = length32(data, start + 8)[0]
-            if length > LARGE or raw in pixels:
-                return start, raw, vr, value, length
-        else:
-            return start, raw, vr, -1, length
-        position = value + length
-        if raw in noticed and position <= limit:
-            found[noticed[raw]] = (vr, value, position)
-    if position > limit:
-        return start, raw, vr, value, length
-    return position, -1, 0, -1, 0
-
-
-def _implicit_run(
-    data: Data, position: int, limit: int, encoding: Encoding, noticed: Mapping[int, int], found: dict[int, Found]
-) -> tuple[int, int, int, int, int]:
-    """Do the same for elements without a VR; the value is -1 for delimiters and zeros."""
-    header, pixels = encoding.header, encoding.pixels
-    last = limit - 8
-    while position <= last:
-        start = position
-        raw, length = header(data, start)
-        position = start + 8 + length
-        if raw in noticed:
-            tag = noticed[raw]
-            if tag == 0:
-                return start, raw, 0, -1, length
-            if position <= limit:
-                found[tag] = (0, start + 8, position)
-        if length > LARGE or raw in pixels:
-            return start, raw, 0, start + 8, length
-    if position > limit:
-        return start, raw, 0, start + 8, length
-    return position, -1, 0, -1, 0
