@@ -63,8 +63,8 @@ def plausible_headers(data: Data, position: int, limit: int, encoding: Encoding)
     """
     above = -1
     for count in range(TRUSTED_HEADERS):
-        if count and (position == limit or delimiter_at(data, position, limit, encoding)):
-            return TRUSTED_HEADERS
+        if position == limit or delimiter_at(data, position, limit, encoding):
+            return TRUSTED_HEADERS if count else 0
         element = element_at(data, position, limit, encoding)
         end = element.end(limit)
         if element.value < 0 or end < 0 or element.tag <= above:
