@@ -86,7 +86,7 @@ def delimiter_at(data: Data, position: int, limit: int, encoding: Encoding) -> i
 def recognised(data: Data, position: int, limit: int, expected: Encoding) -> Encoding:
     """Return the encoding that the data set at `position` is really in: some writers lie about it."""
     best = expected
-    best_count = plausible_headers(data, position, limit, expected)
+    best_count = max(1, plausible_headers(data, position, limit, expected))  # one header may be an accident
     for encoding in ENCODINGS:
         if best_count == TRUSTED_HEADERS:
             break
