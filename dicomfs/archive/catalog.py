@@ -206,9 +206,9 @@ class View:
         """Walk the instances of a series, earlier versions included."""
         return map(self.instance, self._below("instance", series))
 
-    def inodes(self) -> Iterator[int]:
-        """Walk the inode numbers of all directories and instances."""
-        return self._numbers("inode")
+    def inodes(self, after: int = 0) -> Iterator[int]:
+        """Walk the inode numbers of all directories and instances, past the one given."""
+        return self._numbers("inode", after)
 
     def studies_where(self, field: str, pattern: str) -> set[int]:
         """Return the studies with a value like this: `*` and `?` match, case does not count.
@@ -259,9 +259,9 @@ class View:
             raise NotFound(f"the catalog has no {table} {numbers[-1]}")
         return value
 
-    def _numbers(self, table: str) -> Iterator[int]:
+    def _numbers(self, table: str, after: int = 0) -> Iterator[int]:
         cursor = self._txn.cursor(db=self._tables[table])
-        if cursor.first():
+        if cursor.set_range(U64.pack(after + 1)):
             for key, _ in cursor.iternext(values=True):
                 yield U64.unpack(key)[0]
 

@@ -215,7 +215,8 @@ class Fold:
 
     def _identify(self, identity: str, number: int) -> None:
         self._txn.put(bytes.fromhex(identity), U64.pack(number), db=self._tables["identity"])
-        self.next = max(self.next, number + 1)
+        if number < tables.LAST_STANDING:
+            self.next = max(self.next, number + 1)
 
     def _find(self, number: int, attributes: Attributes, fields: Iterable[str]) -> None:
         for field in fields:
@@ -274,10 +275,14 @@ class Fold:
         self._txn.put(U64.pack(number), fixed + value[tables.STUDY.size :], db=self._tables["study"])
 
 
-def fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:
-    """Fold a commit read back from a pack."""
+def fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: bytes, *, mend: bool = False) -> None:
+    """Fold a commit read back from a pack; `mend` it where earlier ones are lost."""
     records = json.loads(meta)
     fold = Fold(store, txn, seq, time_ns)
+    if mend:
+        from dicomfs.archive import mending
+
+        mending.mend(fold, txn, store.index.tables, records)
     for patient in records["patients"]:
         fold.patient(*patient)
     for study in records["studies"]:

@@ -51,6 +51,8 @@ ROOT: Final = 1
 ROOT_PATIENTS: Final = 2
 FIRST_CLAIMED: Final = 1024
 LAST_CLAIMED: Final = 1 << 40
+LAST_STANDING: Final = 1 << 39
+"""Numbers from here to LAST_CLAIMED are stand-ins for what was lost with a pack (mending.py)."""
 
 DIRECTORY: Final = 1
 INSTANCE: Final = 2

@@ -77,6 +77,16 @@ class AssembledFile:
         )
         return bytes(self.read(0, min(end, limit)))
 
+    def blob_ids(self) -> list[BlobId]:
+        """Return the blobs of this file, as often as they occur."""
+        return self._recipe.blob_ids()
+
+    def resolve(self) -> None:
+        """Find every blob in the index; raise Damaged where one is not there."""
+        for number, blob in enumerate(self._recipe.blobs):
+            if blob is not None:
+                self._location(number)
+
     def close(self) -> None:
         """End reading; there is nothing to give back yet, but callers must not rely on that."""
 

@@ -67,8 +67,11 @@ class Transaction(Protocol):
 class Index:
     """One open environment: many readers in many processes, one writer. May be shared by threads."""
 
-    def __init__(self, directory: Path, tables: Sequence[str], *, writable: bool) -> None:
-        """Open the index; a writable one is made where there is none, with all its tables."""
+    def __init__(self, directory: Path, tables: Sequence[str], *, writable: bool, durable: bool = True) -> None:
+        """Open the index; a writable one is made where there is none, with all its tables.
+
+        One that is not `durable` is on the disk only after `sync`.
+        """
         import lmdb
 
         if not writable and not (directory / "data.mdb").exists():
@@ -77,7 +80,7 @@ class Index:
             )
         self.directory = directory
         try:
-            self._env = self._open(directory, len(tables), writable=writable)
+            self._env = self._open(directory, len(tables), writable=writable, durable=durable)
             self.tables: dict[str, Table] = {
                 name: Table(self._env.open_db(name.encode(), create=writable)) for name in tables
             }
@@ -93,7 +96,7 @@ class Index:
             self._env.reader_check()
 
     @staticmethod
-    def _open(directory: Path, tables: int, *, writable: bool) -> "lmdb.Environment":
+    def _open(directory: Path, tables: int, *, writable: bool, durable: bool) -> "lmdb.Environment":
         import lmdb
 
         def environment(*, lock: bool) -> lmdb.Environment:
@@ -104,6 +107,7 @@ class Index:
                 max_readers=512,
                 readonly=not writable,
                 metasync=False,
+                sync=durable,
                 readahead=False,
                 lock=lock,
                 lib_version=ENGINE,

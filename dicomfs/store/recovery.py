@@ -76,7 +76,7 @@ def recover(store: Store, fold: Fold) -> Recovered:
         apply(store, found, fold)
         done.commits = len(found)
     for number, end in ends.items():
-        done.cut_bytes += _seal_leftover(store, number, end)
+        done.cut_bytes += seal_leftover(store, number, end)
         done.sealed += 1
     return done
 
@@ -144,7 +144,7 @@ def fold_commit(store: Store, txn: Transaction, commit: FoundCommit, fold: Fold)
     fold(txn, commit.seq, commit.place.time_ns, commit.meta)
 
 
-def _seal_leftover(store: Store, number: int, end: int) -> int:
+def seal_leftover(store: Store, number: int, end: int) -> int:
     """Cut a pack after its last whole commit and seal it; return how many bytes were cut."""
     path = store.packs.path(number)
     fd = store.packs.reopen(number)

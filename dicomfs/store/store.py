@@ -62,13 +62,21 @@ class PackState(NamedTuple):
 class Store:
     """Reads blobs and commit records. May be shared by threads; one in a process for each archive."""
 
-    def __init__(self, root: Path, tables: Sequence[str], *, writable: bool = False) -> None:
-        """Open the store below `root`; `tables` are those of the layer above."""
+    def __init__(
+        self, root: Path, tables: Sequence[str], *, writable: bool = False, new_index: Path | None = None
+    ) -> None:
+        """Open the store below `root`; `tables` are those of the layer above.
+
+        `new_index` is where an index is to be made from the packs, which is not durable until `index.sync`.
+        """
         self.root = root
         self.packs = PackDirectory(root / "packs")
         self.blobs = BlobReader(self.packs)
         self._tables = (*TABLES, *tables)
-        self._use(Index(root / "index", self._tables, writable=writable))
+        if new_index is None:
+            self._use(Index(root / "index", self._tables, writable=writable))
+        else:
+            self._use(Index(new_index, self._tables, writable=True, durable=False))
 
     def _use(self, index: Index) -> None:
         self.index = index

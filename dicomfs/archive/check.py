@@ -1,0 +1,266 @@
+"""Check an archive: fast by default, to the last byte with `verify_files`.
+
+The fast pass looks at packs and sizes, folds all commits anew into a scratch index and compares it,
+table by table, with the real one, and resolves every recipe. The full pass also hashes every blob
+and every rebuilt file. Nothing is changed; an archive may be checked while it is written to.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Final, TypeVar
+
+from dicomfs.archive import archive as archives
+from dicomfs.archive import tables
+from dicomfs.archive.archive import NO_BASE, Archive
+from dicomfs.archive.catalog import View
+from dicomfs.archive.comparison import compare_fold
+from dicomfs.archive.outcome import Progress
+from dicomfs.errors import DicomfsError
+from dicomfs.store import commit as commits
+from dicomfs.store import pack as packfile
+from dicomfs.store.location import Location
+from dicomfs.store.recipe import BlobId
+from dicomfs.store.store import Store
+
+_THREADS: Final = 2
+_AHEAD: Final = 64
+_READ: Final = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is hurt: `kind` is pack, commit, index, blob, instance or quarantine."""
+
+    kind: str
+    where: str
+    what: str
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What was found; `notes` are no damage."""
+
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    packs: int = 0
+    commits: int = 0
+    blobs: int = 0
+    instances: int = 0
+    bytes_verified: int = 0
+
+    def add(self, kind: str, where: str, what: object) -> None:
+        """Note damage."""
+        self.problems.append(Problem(kind, where, str(what)))
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def check(archive_path: Path, *, verify_files: bool = False, progress: OnProgress | None = None) -> CheckReport:
+    """Check the archive; raise only where there is none to check."""
+    archives.require(archive_path)
+    report = CheckReport()
+    try:
+        archive = Archive.open(archive_path)
+    except DicomfsError as error:
+        report.add("index", "index", error)
+        return report
+    with archive:
+        checker = _Checker(archive, report, progress)
+        checker.packs()
+        if not any(problem.kind == "pack" for problem in report.problems):
+            checker.catalog()
+        checker.recipes(verify_files=verify_files)
+        if verify_files:
+            checker.blobs()
+            _check_quarantine(archive_path, report)
+    return report
+
+
+class _Checker:
+    def __init__(self, archive: Archive, report: CheckReport, progress: OnProgress | None) -> None:
+        self._archive = archive
+        self._store: Store = archive.store
+        self._report = report
+        self._progress = progress
+        self._used: set[bytes] = set()
+        with self._store.index.reading() as txn:
+            self._seq = self._store.seq(txn)
+            self._states = self._store.pack_states(txn)
+            self._instances = txn.stat(self._store.index.tables["instance"])["entries"]
+            self._blob_count = txn.stat(self._store.blob_table)["entries"]
+            self._totals = View(self._store, txn).totals()
+
+    def packs(self) -> None:
+        """Compare the packs with what the index knows of them."""
+        store, report = self._store, self._report
+        numbers = store.packs.numbers()
+        for number, state in sorted(self._states.items()):
+            name = store.packs.path(number).name
+            report.packs += 1
+            if number not in numbers:
+                report.add("pack", name, "is missing; bring it back from a copy of the archive")
+                continue
+            size = os.stat(store.packs.path(number)).st_size
+            if state.sealed and size != state.sealed:
+                report.add("pack", name, f"is {size} bytes long, but was sealed at {state.sealed}")
+            elif state.sealed and packfile.directory_start(store.packs.open(number).fd) is None:
+                report.add("pack", name, "its central directory is damaged")
+            elif size < state.committed:
+                report.add("pack", name, f"is {size} bytes long, but {state.committed} were committed")
+            elif size > state.committed and not state.sealed:
+                extra = size - state.committed
+                report.notes.append(f"{name}: has {extra} bytes past the last commit (healed by the next import)")
+        for number in set(numbers) - set(self._states):
+            name = store.packs.path(number).name
+            report.notes.append(f"{name}: is not in the index yet (healed by the next import)")
+
+    def catalog(self) -> None:
+        """Fold all commits anew and compare."""
+        report = self._report
+
+        def on_commit(done: int, total: int) -> None:
+            if self._progress is not None:
+                self._progress(Progress(done, total, 0, 0))
+
+        try:
+            with tempfile.TemporaryDirectory(prefix="dicomfs-check-") as scratch:
+                report.commits = compare_fold(
+                    self._archive, self._seq, Path(scratch), on_commit, lambda what: report.add("index", "index", what)
+                )
+        except DicomfsError as error:
+            report.add("commit", "packs", error)
+
+    def recipes(self, *, verify_files: bool) -> None:
+        """Resolve every recipe; rebuild and hash every file where asked."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            check = self._verify_instance if verify_files else self._resolve_instance
+            done = bytes_done = 0
+            for size in _in_order(pool, check, self._instance_inodes()):
+                done += 1
+                bytes_done += size
+                if self._progress is not None and done % 16 == 0:
+                    self._progress(Progress(done, self._instances, bytes_done, self._totals.bytes_in))
+        self._report.instances = done
+        self._report.bytes_verified = bytes_done if verify_files else 0
+        self._count_orphans()
+
+    def _instance_inodes(self) -> Iterator[int]:
+        """Walk the instances in the order of import, a thousand for each short transaction."""
+        after = tables.FIRST_CLAIMED - 1
+        while True:
+            with self._archive.view() as view:
+                found = list(islice(view.inodes(after), 1000))
+                files = [ino for ino in found if (node := view.node(ino)) is not None and not node.is_directory]
+            if not found:
+                return
+            yield from files
+            after = found[-1]
+
+    def _resolve_instance(self, ino: int) -> int:
+        try:
+            file = self._archive.open_instance(ino)
+            file.resolve()
+            with self._archive.view() as view:
+                inode = view.instance_inode(ino)
+            if file.size != inode.size:
+                self._hurt(ino, f"its recipe makes {file.size} bytes, not {inode.size}")
+            self._used.update(file.blob_ids())
+            if inode.base != NO_BASE:
+                self._used.add(inode.base)
+        except DicomfsError as error:
+            self._hurt(ino, error)
+            return 0
+        return inode.size
+
+    def _verify_instance(self, ino: int) -> int:
+        size = self._resolve_instance(ino)
+        if not size:
+            return 0
+        try:
+            file = self._archive.open_instance(ino)
+            sha256 = hashlib.sha256()
+            for offset in range(0, file.size, _READ):
+                sha256.update(file.read(offset, _READ))
+            with self._archive.view() as view:
+                expected = view.instance_inode(ino).sha256
+            if sha256.digest() != expected:
+                self._hurt(ino, "its bytes are not those that were imported (SHA-256)")
+        except DicomfsError as error:
+            self._hurt(ino, error)
+        return size
+
+    def _hurt(self, ino: int, what: object) -> None:
+        try:
+            with self._archive.view() as view:
+                uid = view.instance(ino).attributes["SOPInstanceUID"]
+        except (DicomfsError, ValueError, KeyError):
+            uid = "of an unknown UID"
+        self._report.add("instance", f"instance {uid} (inode {ino})", what)
+
+    def _count_orphans(self) -> None:
+        if self._report.problems:
+            return
+        orphans = self._blob_count - len(self._used)
+        if orphans > 0:
+            self._report.notes.append(f"{orphans} blobs belong to no file (left by an interrupted import)")
+
+    def blobs(self) -> None:
+        """Hash every blob, pack by pack in the order in which they lie there."""
+        done = 0
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for _ in _in_order(pool, self._verify_blob, self._blob_places()):
+                done += 1
+                if self._progress is not None and done % 16 == 0:
+                    self._progress(Progress(done, self._blob_count, 0, 0))
+        self._report.blobs = done
+
+    def _blob_places(self) -> Iterator[tuple[BlobId, Location]]:
+        for seq in range(1, self._seq + 1):
+            try:
+                with self._store.index.reading() as txn:
+                    place = self._store.commit_place(txn, seq)
+                table = self._store.packs.open(place.pack).read(place.offset + place.head.blobs_at, place.blobs_length)
+                yield from list(commits.read_blobs(table, place.pack))
+            except DicomfsError as error:
+                self._report.add("commit", f"commit {seq}", error)
+
+    def _verify_blob(self, item: tuple[BlobId, Location]) -> None:
+        blob, location = item
+        try:
+            data = self._store.blobs.whole(location)
+            if hashlib.sha256(data).digest() != blob:
+                self._report.add("blob", blob.hex(), f"pack {location.pack:08d}: its bytes do not have its SHA-256")
+        except DicomfsError as error:
+            self._report.add("blob", blob.hex(), error)
+
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Iterator[_Item]) -> Iterator[_Result]:
+    """Map with a bounded number of items in flight."""
+    while batch := list(islice(items, _AHEAD)):
+        yield from pool.map(work, batch)
+
+
+def _check_quarantine(root: Path, report: CheckReport) -> None:
+    directory = root / "quarantine"
+    for path in sorted(directory.glob("*.dcm")) if directory.is_dir() else ():
+        try:
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            report.add("quarantine", path.name, f"cannot be read: {error.strerror}")
+            continue
+        if sha256 != path.stem:
+            report.add("quarantine", path.name, "its bytes do not have its SHA-256")
+        if not path.with_suffix(".txt").exists():
+            report.add("quarantine", path.name, "its reason is missing")
