@@ -64,6 +64,11 @@ class ExportReport:
     failed: int
     bytes_written: int
 
+    @property
+    def files(self) -> int:
+        """How many files were asked for."""
+        return self.written + self.present + self.failed
+
 
 def export(
     archive: Archive,
@@ -85,6 +90,7 @@ def export(
         bytes_written += result.size if result.outcome is Outcome.WRITTEN else 0
         if on_result:
             on_result(result)
+    directories.set_times(archive)
     return ExportReport(counts[Outcome.WRITTEN], counts[Outcome.PRESENT], counts[Outcome.FAILED], bytes_written)
 
 
@@ -131,23 +137,38 @@ class _Directories:
 
     def __init__(self, output: Path) -> None:
         self._output = os.fspath(output)
-        self._made: set[str] = set()
+        self._made: dict[str, int] = {}
 
-    def path(self, below: str) -> str:
-        """Return the real path of a file, its directory made."""
+    def path(self, below: str, ino: int) -> str:
+        """Return the real path of the file with this inode number, its directory made."""
         path = os.path.join(self._output, below)
-        directory = os.path.dirname(path)
+        directory = os.path.dirname(below)
         if directory not in self._made:
-            os.makedirs(directory, exist_ok=True)
-            self._made.add(directory)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self._made[directory] = ino
         return path
+
+    def set_times(self, archive: Archive) -> None:
+        """Give the directories their times, which writing into them has changed; not the output itself."""
+        done: set[str] = set()
+        for directory, ino in self._made.items():
+            with archive.view() as view:
+                node = view.node(ino)
+                below = directory
+                while below and below not in done and node is not None:
+                    done.add(below)
+                    node = view.node(node.parent)
+                    if node is not None:
+                        path = os.path.join(self._output, below)
+                        os.utime(path, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
+                    below = os.path.dirname(below)
 
 
 def _export_file(archive: Archive, directories: _Directories, match: Match, below: str) -> FileResult:
     instance = match.instance
     assert instance is not None
     try:
-        path = directories.path(below)
+        path = directories.path(below, instance.ino)
         reason = _present(path, instance.size, instance.sha256)
         if reason is None:
             _write(archive, path, instance.ino, instance.sha256, instance.mtime_ns)

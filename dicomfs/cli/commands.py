@@ -46,6 +46,9 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         # mount.fuse3 runs `dicomfs ARCHIVE DIRECTORY -o options` for an fstab line of type fuse.dicomfs.
         if args[0] not in _COMMANDS and (os.sep in args[0] or os.path.isdir(args[0])):
+            from dicomfs.cli.mounting import HELPER
+
+            ctx.meta[HELPER] = True
             return "mount", self.get_command(ctx, "mount"), args
         return super().resolve_command(ctx, args)
 

@@ -86,7 +86,7 @@ def _nodes(archive: Archive, *, show_instances: bool) -> Iterator[tuple[int, str
             yield 1, f"{_joined(date or 'no date', modalities, description)} ({held}, {size}) {uid}"
             for match in below(archive, study.study.key, Level.SERIES):
                 _, _, _, modality, number, description, files, uid = row(match)
-                yield 2, f"{_joined(number, modality, description)} ({counted(int(files), 'file')}) {uid}"
+                yield 2, f"{_joined(number, modality, description) or 'series'} ({counted(int(files), 'file')}) {uid}"
                 if show_instances:
                     yield from _instance_nodes(archive, match)
 

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import click
 
-_Function = TypeVar("_Function", bound=Callable[..., object])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def archive_option(function: _Function) -> _Function:
+def archive_option(function: Function) -> Function:
     """Add --archive/-a, required, with DICOMFS_ARCHIVE as its default."""
     return click.option(
         "--archive",
@@ -24,12 +24,12 @@ def archive_option(function: _Function) -> _Function:
     )(function)
 
 
-def json_option(function: _Function) -> _Function:
+def json_option(function: Function) -> Function:
     """Add --json: machine-readable output, and nothing else on stdout."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else on stdout.")(function)
 
 
-def format_option(default: str, *others: str) -> Callable[[_Function], _Function]:
+def format_option(default: str, *others: str) -> Callable[[Function], Function]:
     """Add --format/-f with its choices."""
     return click.option(
         "--format",

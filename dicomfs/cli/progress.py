@@ -9,32 +9,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Report = Callable[[int, int, int, int], None]
+    from dicomfs.archive.outcome import Progress
 
 
 @contextmanager
-def progress_bar(task: str) -> Iterator[Report | None]:
-    """Yield a function (files done, files in all, bytes done, bytes in all), None without a terminal."""
+def progress_bar(task: str) -> Iterator[Callable[[Progress], None] | None]:
+    """Yield the function that shows how far `task` is, None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
 
-    with Progress(
+    columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[files]}", markup=False),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        shown_task = bar.add_task(task, total=None, files="")
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task(task, total=None, files="")
 
-        def report(files_done: int, files_total: int, bytes_done: int, bytes_total: int) -> None:
-            files = f"{files_done:,}/{files_total:,} files" if files_total else f"{files_done:,} files"
-            bar.update(shown_task, completed=bytes_done, total=bytes_total or None, files=files)
+        def show(progress: Progress) -> None:
+            done, total = progress.files_done, progress.files_total
+            files = f"{done:,}/{total:,} files" if total else f"{done:,} files"
+            bar.update(shown, completed=progress.bytes_done, total=progress.bytes_total or None, files=files)
 
-        yield report
+        yield show

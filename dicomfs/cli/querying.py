@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomfs.cli.options import archive_option, format_option, json_option
+from dicomfs.cli.options import Function, archive_option, format_option, json_option
 from dicomfs.cli.terminal import note, write, write_json_array, write_table
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _OPTIONS = {
 }
 
 
-def pattern_option(name: str, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def pattern_option(name: str, text: str) -> Callable[[Function], Function]:
     """Add one of the options that are indexed attributes."""
     return click.option(f"--{name}", metavar="PATTERN", help=text)
 

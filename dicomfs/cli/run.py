@@ -95,7 +95,9 @@ def _click_message(error: click.ClickException) -> str:
 
 def _bug(error: Exception) -> str:
     # The message of an unforeseen error may quote a patient's data: only its type and place are told.
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if f"{os.sep}dicomfs{os.sep}" in frame.filename]
+    frame = (ours or frames)[-1]
     place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
     python = ".".join(map(str, sys.version_info[:3]))
     return (

@@ -1,0 +1,83 @@
+"""`dicomfs mount` and `dicomfs umount`: show an archive as a drive, and stop that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+HELPER = "dicomfs.cli.mounting.helper"
+"""In a context's meta: mount(8) calls us, by way of mount.fuse3."""
+
+
+@click.command("mount")
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, parted by commas; see below.")
+@click.option("--views", metavar="NAMES", help="The trees to show, parted by commas; the same as -o views=A:B.")
+@click.option("--foreground", "-f", is_flag=True, help="Stay, and end when the drive is unmounted.")
+@click.option("--debug", "-d", is_flag=True, help="Stay, and tell of every request; paths may hold patient data.")
+@click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Write messages to a file.")
+@click.pass_context
+def mount_command(
+    context: click.Context,
+    /,
+    *,
+    archive: Path,
+    mountpoint: Path,
+    options: tuple[str, ...],
+    views: str | None,
+    foreground: bool,
+    debug: bool,
+    log: Path | None,
+) -> None:
+    """Show ARCHIVE as a drive in the directory MOUNTPOINT.
+
+    Ends when the drive is ready, or fails and says why; the drive stays until it is unmounted. The
+    drive is read-only. patients/ holds every file, by patient, study and series; what is imported
+    later appears within a second. A drive that died is recovered by mounting it again.
+
+    \b
+    Options for -o:
+      allow_other        let other users in (also allow_root); by default the drive is yours alone.
+                         As an ordinary user this needs user_allow_other in /etc/fuse.conf
+      uid=, gid=         whose files they are, by name or number
+      umask=             permission bits to take away; fmask= for files, dmask= for directories
+      views=A:B          the trees to show
+      noxattr            no extended attributes
+      nonempty           mount over a directory that holds files
+      readahead=KIB      how far to read ahead
+      entry_timeout=, attr_timeout=, negative_timeout=   how long the kernel remembers, in seconds
+      ro, nodev, nosuid, _netdev, nofail, x-… and others of mount(8) are accepted
+
+    \b
+    Examples:
+      dicomfs mount /srv/archive /mnt/dicom
+      dicomfs mount -o allow_other,umask=027 /srv/archive /mnt/dicom
+      dicomfs /srv/archive /mnt/dicom -o ro
+
+    \b
+    In /etc/fstab:
+      /srv/archive /mnt/dicom fuse.dicomfs ro,allow_other,_netdev,nofail 0 0
+    """
+    from dicomfs.mount.options import parse
+    from dicomfs.mount.session import mount
+
+    parsed = parse(options, views=views, log=log, helper=HELPER in context.meta)
+    mount(archive, mountpoint, parsed, foreground=foreground, debug=debug)
+
+
+@click.command("umount")
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+def umount_command(*, mountpoint: Path) -> None:
+    """Unmount the drive in the directory MOUNTPOINT.
+
+    Fails while a program uses the drive, and says so. Also clears away a drive that died.
+
+    \b
+    Example:
+      dicomfs umount /mnt/dicom
+    """
+    from dicomfs.mount.session import unmount
+
+    unmount(mountpoint)

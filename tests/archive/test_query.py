@@ -1,0 +1,230 @@
+"""Queries find what was asked for at every level, by indexed keys and by any attribute."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+from dicomfs.archive.check import check
+
+from dicomfs.archive.archive import Archive
+from dicomfs.archive.catalog import View
+from dicomfs.archive.ingest import ImportOptions, import_paths
+from dicomfs.archive.query import Level, Match, Query, below, instances, matches, parse_condition, pattern_test
+from dicomfs.archive.values import value_of
+from dicomfs.errors import UsageError
+from tests.builders import make_instance, uid, write_study
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KVP = {"KVP": "120", "BodyPartExamined": "CHEST"}
+LATER = {"StudyDate": "20240215", "StudyDescription": "Knee [left]", "BodyPartExamined": "KNEE"}
+ECHO = {"StudyDate": "20231231", "AccessionNumber": "ACC7", "StationName": "US\\ONE"}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    root = tmp_path_factory.mktemp("query")
+    source = root / "source"
+    write_study(source / "1", series=2, instances=3, attributes=KVP)
+    write_study(source / "2", modality="MR", study=2, instances=2, attributes=LATER)
+    write_study(source / "3", modality="US", patient="dfs-2", patient_name="Yamada^Tarou=山田^太郎", attributes=ECHO)
+    # A conflict, another modality in study 1, and headers that the first bulk value cuts in two.
+    (source / "4").write_bytes(make_instance(number=1, seed="other", attributes=KVP))
+    (source / "5").write_bytes(make_instance("SR", series=9, attributes={"ContentLabel": "REPORT"}))
+    long_value = {"ICCProfile": bytes(2 << 20), "PerformedLocation": "ROOM 6"}
+    (source / "6").write_bytes(make_instance("SC", patient="P6", study=6, attributes=long_value))
+    deflated = "1.2.840.10008.1.2.1.99"
+    (source / "7").write_bytes(make_instance("SC", patient="P7", study=7, transfer_syntax=deflated))
+    path = root / "archive"
+    Archive.init(path)
+    report = import_paths(path, [source], ImportOptions())
+    assert report.complete
+    with Archive.open(path) as opened:
+        yield opened
+    assert check(path, verify_files=True).problems == []
+
+
+def found(archive: Archive, level: Level, *where: str) -> list[Match]:
+    return list(matches(archive, Query(level, tuple(map(parse_condition, where)))))
+
+
+def studies(archive: Archive, *where: str) -> set[tuple[str, str]]:
+    return {
+        (str(match.patient.attributes["PatientID"]), str(match.study.attributes["StudyDescription"]))
+        for match in found(archive, Level.STUDY, *where)
+    }
+
+
+ONE, TWO, THREE = ("DFS-1", "Study 1"), ("DFS-1", "Knee [left]"), ("dfs-2", "Study 1")
+SIX, SEVEN = ("P6", "Study 6"), ("P7", "Study 7")
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ([], {ONE, TWO, THREE, SIX, SEVEN}),
+        (["PatientID=DFS-1"], {ONE, TWO}),
+        (["PatientID=dfs-?"], {ONE, TWO, THREE}),
+        (["PatientID=*FS-2"], {THREE}),
+        (["PatientID=FS-1"], set()),
+        (["PatientName=DOE*"], {ONE, TWO, SIX, SEVEN}),
+        (["PatientName=*山田*"], {THREE}),
+        (["PatientName=doe^jane", "PatientID=DFS-1", "Modality=MR"], {TWO}),
+        (["PatientID=P6", "PatientID=P7"], set()),
+        (["Modality=ct"], {ONE}),
+        (["Modality=SR"], {ONE}),
+        (["StudyDate=20240131"], {ONE, SIX, SEVEN}),
+        (["StudyDate=20240101-20240131"], {ONE, SIX, SEVEN}),
+        (["StudyDate=20240201-"], {TWO}),
+        (["StudyDate=-20231231"], {THREE}),
+        (["StudyDate=202402*"], {TWO}),
+        (["StudyDate=20250101-20251231"], set()),
+        (["AccessionNumber=acc7"], {THREE}),
+        (["StudyDescription=*[[]left*"], set()),
+        (["StudyDescription=*[left]"], {TWO}),
+        (["PatientSex=O", "StudyDescription=Study 1"], {ONE, THREE}),
+        (["BodyPartExamined=chest"], {ONE}),
+        (["BodyPartExamined="], {ONE, THREE, SIX, SEVEN}),
+        (["BodyPartExamined=?*"], {ONE, TWO}),
+        (["StationName=ONE"], {THREE}),
+        (["KVP=120"], {ONE}),
+        (["KVP=1?0", "Modality=CT"], {ONE}),
+        (["0018,0060=120"], {ONE}),
+        (["ContentLabel=REPORT"], {ONE}),
+        # No instance is both.
+        (["ContentLabel=REPORT", "Modality=CT"], set()),
+        (["ImageType=*", "PatientID=P6"], {SIX}),
+        (["Rows=64", "Modality=SC"], {SIX, SEVEN}),
+        (["ContentDate=20240101-20240201", "PatientID=P7"], {SEVEN}),
+        (["PhotometricInterpretation=MONOCHROME2", "PatientID=P7"], {SEVEN}),
+        (["PhotometricInterpretation=MONOCHROME2", "PatientID=P6"], {SIX}),
+        (["PerformedLocation=room*"], {SIX}),
+    ],
+    ids=lambda value: " & ".join(value) if isinstance(value, list) else "",
+)
+def test_studies(archive: Archive, where: list[str], expected: set[tuple[str, str]]) -> None:
+    assert studies(archive, *where) == expected
+
+
+def test_by_uid_at_every_level(archive: Archive) -> None:
+    study, series, sop = uid("DFS-1", 1), uid("DFS-1", 1, 2), uid("DFS-1", 1, 1, 2)
+    assert [match.series for match in found(archive, Level.STUDY, f"StudyInstanceUID={study}")] == [None]
+    assert len(found(archive, Level.SERIES, f"StudyInstanceUID={study}")) == 3
+    assert len(found(archive, Level.INSTANCE, f"StudyInstanceUID={study}")) == 8
+    (one,) = found(archive, Level.SERIES, f"SeriesInstanceUID={series}")
+    assert one.series is not None
+    assert one.series.attributes["SeriesInstanceUID"] == series
+    assert len(found(archive, Level.INSTANCE, f"SeriesInstanceUID={series}")) == 3
+    (one,) = found(archive, Level.INSTANCE, f"SOPInstanceUID={sop}")
+    assert one.instance is not None
+    assert one.instance.attributes["SOPInstanceUID"] == sop
+    assert len(found(archive, Level.INSTANCE, f"SOPInstanceUID={uid('DFS-1', 1, 1, 1)}")) == 2
+    assert found(archive, Level.INSTANCE, "SOPInstanceUID=1.2.3") == []
+    assert len(found(archive, Level.INSTANCE, f"SOPInstanceUID={sop[:-1]}?")) == 1
+
+
+def test_series_of_other_modalities_do_not_come_along(archive: Archive) -> None:
+    assert {
+        match.series.attributes["Modality"]
+        for match in found(archive, Level.SERIES, "Modality=SR")
+        if match.series is not None
+    } == {"SR"}
+
+
+def test_paths_are_those_of_the_drive(archive: Archive) -> None:
+    (study,) = found(archive, Level.STUDY, "Modality=MR")
+    assert study.path == "patients/DFS-1_Doe_Jane/20240215_1015_Knee [left]"
+    (series,) = found(archive, Level.SERIES, "Modality=MR")
+    assert series.path == study.path + "/0001_MR_Series 1"
+    first, second = found(archive, Level.INSTANCE, "Modality=MR")
+    assert (first.path, second.path) == (f"{series.path}/00001.dcm", f"{series.path}/00002.dcm")
+
+
+def test_below(archive: Archive) -> None:
+    (study,) = found(archive, Level.STUDY, f"StudyInstanceUID={uid('DFS-1', 1)}")
+    assert [len(below(archive, study.study.key, level)) for level in Level] == [1, 3, 8]
+    sizes = [len(instances(archive, series)) for series in below(archive, study.study.key, Level.SERIES)]
+    assert sorted(sizes) == [1, 3, 4]
+
+
+def test_indexed_keys_do_not_scan(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scan(_: View) -> None:
+        raise AssertionError("the catalog was scanned")
+
+    monkeypatch.setattr(View, "studies", scan)
+    for where in ("PatientID=P6", "PatientName=Doe*", "Modality=CT", "StudyDate=20240131", "AccessionNumber=A1"):
+        found(archive, Level.INSTANCE, where, "KVP=?*")
+    for keyword, value in zip(
+        ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+        itertools.accumulate(["1", "1", "1"], lambda a, b: a + b),
+        strict=True,
+    ):
+        found(archive, Level.STUDY, f"{keyword}={value}")
+
+
+def test_a_replaced_instance_is_found_no_more(archive_path: Path, tmp_path: Path) -> None:
+    source = tmp_path / "file"
+    source.write_bytes(make_instance(seed="first"))
+    import_paths(archive_path, [source], ImportOptions())
+    source.write_bytes(make_instance(seed="second", attributes={"InstanceNumber": 2}))
+    import_paths(archive_path, [source], ImportOptions(on_conflict="replace"))
+    with Archive.open(archive_path) as archive:
+        (match,) = found(archive, Level.INSTANCE)
+        assert match.instance is not None
+        assert match.instance.current
+        assert match.instance.attributes["InstanceNumber"] == 2
+
+
+def test_value_of(archive: Archive) -> None:
+    (match,) = found(archive, Level.INSTANCE, "PatientID=P7")
+    assert match.instance is not None
+    ino = match.instance.ino
+    assert value_of(archive, ino, "Manufacturer") == "dicomfs tests"
+    assert value_of(archive, ino, "0008,0070") == "dicomfs tests"
+    assert value_of(archive, ino, "EchoTime") is None
+    with pytest.raises(UsageError):
+        value_of(archive, ino, "NoSuchKeyword")
+
+
+@pytest.mark.parametrize("text", ["", "PatientID", "=x", "NoSuchKeyword=1", "12,34=1"])
+def test_no_conditions(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_condition(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("*", "", True),
+        ("?", "", False),
+        ("a*c", "ABBC", True),
+        ("a.c", "abc", False),
+        ("[ab]", "a", False),
+        ("*\n*", "a\nb", True),
+        ("*", "a\nb", True),
+        ("straße", "STRASSE", True),
+        ("a-b", "a-b", True),
+    ],
+)
+def test_patterns(pattern: str, text: str, *, expected: bool) -> None:
+    assert pattern_test(pattern)(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("20240101-20240131", "20240131", True),
+        ("20240101-20240131", "20240201", False),
+        ("20240101-", "20231231", False),
+        ("-20240131", "19000101", True),
+        ("-20240131", "", False),
+        ("20240101-20240131", "", False),
+        ("-", "20240101", True),
+    ],
+)
+def test_date_ranges(pattern: str, text: str, *, expected: bool) -> None:
+    assert pattern_test(pattern, date=True)(text) is expected
