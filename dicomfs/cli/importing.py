@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomfs.cli.options import archive_option, json_option
+from dicomfs.cli.options import archive_option, json_option, wait_option
 from dicomfs.cli.progress import progress_bar
 from dicomfs.cli.terminal import counted, note, size_text, write, write_json
 
@@ -37,14 +37,7 @@ _TOLD = 20
 @click.option(
     "--jobs", "-j", type=click.IntRange(min=1), help="How many processes read and compress (default: all cores)."
 )
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    metavar="SECONDS",
-    help="How long to wait while another process writes to the archive (default: not at all).",
-)
+@wait_option
 @click.option("--verbose", "-v", is_flag=True, help="Tell of every file what became of it.")
 @json_option
 def import_command(

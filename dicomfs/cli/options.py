@@ -40,3 +40,15 @@ def format_option(default: str, *others: str) -> Callable[[Function], Function]:
         show_default=True,
         help="The form of the output.",
     )
+
+
+def wait_option(function: Function) -> Function:
+    """Add --wait: how long to wait for another writer."""
+    return click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="SECONDS",
+        help="How long to wait while another process writes to the archive (default: not at all).",
+    )(function)

@@ -48,6 +48,9 @@ def run(arguments: Sequence[str] | None) -> int:
         return _report(error)
     except KeyboardInterrupt as error:
         return _interrupted(error)
+    except SystemExit as error:
+        # click ends so when it meets a broken pipe, and keeps the rest of the output to itself.
+        return _BROKEN_PIPE if isinstance(error.__context__, BrokenPipeError) else PARTIAL
     return status if isinstance(status, int) else 0
 
 
