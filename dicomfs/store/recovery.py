@@ -64,9 +64,8 @@ def recover(store: Store, fold: Fold) -> Recovered:
                 f"pack {number:08d} is shorter ({size} bytes) than what was committed to it ({state.committed}); "
                 "bring it back from a copy of the archive, or run 'dicomfs reindex' to go on with what is left"
             )
-        new = list(read_commits(store, number, state.committed, verify=True))
+        new, ends[number] = _new_commits(store, number, state.committed)
         found += new
-        ends[number] = new[-1].end if new else state.committed
     found.sort(key=lambda commit: commit.seq)
     for commit in found:
         if commit.seq != last + 1:
@@ -89,6 +88,29 @@ def _refuse_missing(store: Store, states: dict[int, PackState], numbers: list[in
             f"{store.root}: missing from packs/: {names}; bring them back from a copy of the archive, "
             "or run 'dicomfs reindex' to go on with what is left"
         )
+
+
+def _new_commits(store: Store, number: int, committed: int) -> tuple[list[FoundCommit], int]:
+    """Return the commits past what the index knows, and where the pack's last commit ends.
+
+    A pack with a whole central directory was brought to the disk before that was written: nothing
+    in it is a torn write, so none of it is cut, and damage is left for `check` to name.
+    """
+    fd = store.packs.open(number).fd
+    sealed_at = packfile.directory_start(fd)
+    if sealed_at is None:
+        new = list(read_commits(store, number, committed, verify=True))
+        return new, new[-1].end if new else committed
+    new = []
+    for entry in packfile.directory(fd):
+        if entry.offset >= committed and entry.name.startswith(b"c/"):
+            commit = read_commit(store, number, entry)
+            if commit is None:
+                raise Damaged(
+                    f"pack {number:08d}: the commit at {entry.offset} contradicts itself; run 'dicomfs check'"
+                )
+            new.append(commit[0])
+    return new, sealed_at
 
 
 def read_commits(store: Store, number: int, start: int, *, verify: bool) -> Iterator[FoundCommit]:
