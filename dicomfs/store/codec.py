@@ -94,9 +94,17 @@ def _split_planes(data: bytes | memoryview, width: int) -> memoryview:
     import numpy as np
 
     samples = np.frombuffer(data, np.uint8)
-    whole = len(samples) // width * width
+    count = len(samples) // width
+    whole = count * width
     planes = np.empty(len(samples), np.uint8)
-    planes[:whole].reshape(width, -1)[:] = samples[:whole].reshape(-1, width).T
+    if width == 2:
+        # Arithmetic on whole samples is three times as fast as strided copies of bytes.
+        words = samples[:whole].view("<u2")
+        np.bitwise_and(words, 0xFF, out=planes[:count], casting="unsafe")
+        np.right_shift(words, 8, out=planes[count:whole], casting="unsafe")
+    else:
+        for number in range(width):
+            planes[number * count : (number + 1) * count] = samples[number:whole:width]
     planes[whole:] = samples[whole:]
     return planes.data
 
@@ -105,8 +113,15 @@ def _join_planes(planes: memoryview, width: int) -> memoryview:
     import numpy as np
 
     source = np.frombuffer(planes, np.uint8)
-    whole = len(source) // width * width
+    count = len(source) // width
+    whole = count * width
     samples = np.empty(len(source), np.uint8)
-    samples[:whole].reshape(-1, width)[:] = source[:whole].reshape(width, -1).T
+    if width == 2:
+        words = samples[:whole].view("<u2")
+        np.multiply(source[count:whole], 256, out=words, dtype=np.uint16)
+        np.add(words, source[:count], out=words)
+    else:
+        for number in range(width):
+            samples[number:whole:width] = source[number * count : (number + 1) * count]
     samples[whole:] = source[whole:]
     return samples.data
