@@ -120,8 +120,12 @@ def _in_threads(
     """Write files on several threads, for hashing and decoding leave the interpreter; results in order."""
     with ThreadPoolExecutor(_WORKERS, "export") as pool:
         waiting: deque[Future[FileResult]] = deque()
+        started = False
         try:
             for match, path in files:
+                if not started:
+                    directories.make_root()
+                    started = True
                 waiting.append(pool.submit(_export_file, archive, directories, match, path))
                 if len(waiting) > 2 * _WORKERS:
                     yield waiting.popleft().result()
@@ -138,6 +142,10 @@ class _Directories:
     def __init__(self, output: Path) -> None:
         self._output = os.fspath(output)
         self._made: dict[str, int] = {}
+
+    def make_root(self) -> None:
+        """Make the output directory, so that an error of its own is told once and not for every file."""
+        os.makedirs(self._output, exist_ok=True)
 
     def path(self, below: str, ino: int) -> str:
         """Return the real path of the file with this inode number, its directory made."""

@@ -17,6 +17,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 import click
+from click.utils import PacifyFlushWrapper
 
 import dicomfs
 from dicomfs.cli.commands import dicomfs as command
@@ -48,9 +49,10 @@ def run(arguments: Sequence[str] | None) -> int:
         return _report(error)
     except KeyboardInterrupt as error:
         return _interrupted(error)
-    except SystemExit as error:
-        # click ends so when it meets a broken pipe, and keeps the rest of the output to itself.
-        return _BROKEN_PIPE if isinstance(error.__context__, BrokenPipeError) else PARTIAL
+    except SystemExit:
+        if isinstance(sys.stdout, PacifyFlushWrapper):
+            return _BROKEN_PIPE  # click has met it, and ends so
+        raise
     return status if isinstance(status, int) else 0
 
 

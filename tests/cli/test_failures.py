@@ -1,0 +1,128 @@
+"""However a command ends, it ends with one line and a status, never with a traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dicomfs.archive.archive import Archive
+from dicomfs.errors import Damaged, Locked
+from dicomfs.store.lock import WriterLock
+from tests.cli.conftest import spawn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Filled, Run
+
+SECRET = "Doe^Jane"
+
+
+def failing(error: BaseException) -> object:
+    def fail(_: Path) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (Damaged("x: is hurt"), 3, r"dicomfs: x: is hurt"),
+        (Locked("x: busy"), 1, r"dicomfs: x: busy"),
+        (Damaged("x\n\x1b[2Jy"), 3, r"dicomfs: x\\n\\x1b\[2Jy"),
+        (PermissionError(13, "Permission denied", "/x/y"), 1, r"dicomfs: /x/y: Permission denied"),
+        (OSError(28, "No space left on device"), 1, r"dicomfs: No space left on device"),
+        (KeyError(SECRET), 1, r"dicomfs: internal error: KeyError at \S+:\d+ in \w+ \(dicomfs .*DICOMFS_DEBUG=1.*"),
+        (KeyboardInterrupt(), 130, r"\n?dicomfs: interrupted"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_errors(run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str) -> None:
+    monkeypatch.setattr(Archive, "open", failing(error))
+    ended = run("stats", "--archive", "x")
+    assert ended.status == status
+    assert ended.out == ""
+    assert re.fullmatch(line, ended.err.removesuffix("\n"))
+    assert SECRET not in ended.err
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(Archive, "open", failing(KeyError(SECRET)))
+    if how == "environment":
+        monkeypatch.setenv("DICOMFS_DEBUG", "1")
+    ended = run(*(["--debug"] if how == "option" else []), "stats", "--archive", "x")
+    assert ended.status == 1
+    assert "Traceback" in ended.err
+    assert SECRET in ended.err
+
+
+def test_nobody_reads_stdout(filled: Filled) -> None:
+    process = spawn("query", "-a", filled.path, "--level", "instance", "--json")
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+    process.stderr.close()
+
+
+def test_nobody_reads_stderr() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run([sys.executable, "-m", "dicomfs.cli", "query", "-a", "/nonexistent"], stderr=write)
+    os.close(write)
+    assert ended.returncode == 3
+
+
+def test_a_terminal_that_lacks_characters(filled: Filled) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "dicomfs.cli", "list", "-a", str(filled.path)],
+        env={"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert ended.returncode == 0
+    assert b"\\u251c" in ended.stdout
+
+
+def test_interrupted_import(archive_path: Path, tmp_path: Path) -> None:
+    lock = WriterLock(archive_path / "lock", "a test")
+    process = spawn("import", "-a", archive_path, "--wait", "600", tmp_path)
+    opened = f"{archive_path}/lock"
+    deadline = time.monotonic() + 60
+    while opened not in _open_files(process.pid):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    lock.release()
+    assert process.returncode == 130
+    assert out == ""
+    assert err.strip() == "dicomfs: interrupted; what was committed is safe; run the same command again to go on"
+
+
+def test_a_second_writer_says_who_holds_the_lock(run: Run, archive_path: Path, tmp_path: Path) -> None:
+    lock = WriterLock(archive_path / "lock", "a test")
+    ended = run("import", "-a", archive_path, "--wait", "0.2", tmp_path)
+    lock.release()
+    assert ended.status == 1
+    assert f"being written by a test, process {os.getpid()}" in ended.err
+
+
+def _open_files(pid: int) -> list[str]:
+    directory = f"/proc/{pid}/fd"
+    found = []
+    for name in os.listdir(directory):
+        try:
+            found.append(os.readlink(os.path.join(directory, name)))
+        except FileNotFoundError:
+            continue
+    return found
