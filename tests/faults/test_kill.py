@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dicomfs.archive.archive import Archive
 from tests.faults.scene import (
     assert_sound,
     catalog,
@@ -46,8 +47,17 @@ def undisturbed(source: Path, archive: Path) -> tuple[float, list[str]]:
     return time.monotonic() - begun, digests(assert_sound(archive))
 
 
-def killed_after(process: subprocess.Popen[str], delay_s: float, archive: Path) -> tuple[bool, dict[str, Instance]]:
-    """Kill an import after a while; say whether it still ran, and what was committed just before."""
+def commits(archive: Path) -> int:
+    with Archive.open(archive) as opened, opened.view() as view:
+        return view.seq
+
+
+def killed(
+    process: subprocess.Popen[str], archive: Path, *, commit: int, delay_s: float
+) -> tuple[bool, dict[str, Instance]]:
+    """Kill an import a while after a commit; say whether it still ran, and what was committed just before."""
+    while process.poll() is None and commits(archive) < commit:
+        pass
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(delay_s)
     committed = catalog(archive)
@@ -65,6 +75,7 @@ def test_importer_killed_at_random_moments(source: Source, tmp_path: Path) -> No
     moments = random.Random(seed)
     takes_s, everything = undisturbed(files, tmp_path / "undisturbed")
     assert files != source.path or everything == source.digests
+    last_commit = commits(tmp_path / "undisturbed")
     archive, again = tmp_path / "archive", tmp_path / "again"
     left: list[int] = []
     while len(left) < KILLS:
@@ -72,7 +83,12 @@ def test_importer_killed_at_random_moments(source: Source, tmp_path: Path) -> No
             dicomfs("init", archive)
         # One in four as a user runs it; the others commit more often, so that there is more to hit.
         process = start_import(files, archive, often=moments.random() < 0.75)
-        running, committed = killed_after(process, moments.uniform(0, takes_s), archive)
+        # One in three at any time of its life, from its start on; the others between two commits, while it writes.
+        if moments.random() < 1 / 3:
+            running, committed = killed(process, archive, commit=0, delay_s=moments.uniform(0, takes_s))
+        else:
+            commit, delay_s = moments.randrange(last_commit), moments.uniform(0, 0.1)
+            running, committed = killed(process, archive, commit=commit, delay_s=delay_s)
 
         kept = assert_sound(archive)
         assert committed.items() <= kept.items()
