@@ -37,5 +37,9 @@ class StorageFull(DicomfsError):
     """The disk that holds the archive is full, or may not be written."""
 
 
+class Refused(DicomfsError):
+    """The system does not let this user do it."""
+
+
 class MountError(DicomfsError):
     """The drive could not be mounted or unmounted."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NewType, Protocol, cast
 
-from dicomfs.errors import ArchiveMissing, Damaged, DicomfsError, StorageFull
+from dicomfs.errors import ArchiveMissing, Damaged, DicomfsError, Refused, StorageFull
 
 if TYPE_CHECKING:
     import lmdb
@@ -116,9 +116,18 @@ class Index:
         try:
             return environment(lock=True)
         except lmdb.Error as error:
-            # On a read-only disk there is no writer either, so nothing has to be locked.
-            if writable or _errno(error) not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            if writable:
                 raise
+            code = _errno(error)
+            if code in (errno.EACCES, errno.EPERM):
+                # Without its lock a reader could be given pages that a writer is using again.
+                raise Refused(
+                    f"{directory}: reading needs write access to lock.mdb, in which readers announce themselves; "
+                    "ask the archive's owner for it"
+                ) from error
+            if code != errno.EROFS:
+                raise
+            # On a read-only disk there is no writer either, so nothing has to be locked.
             return environment(lock=False)
 
     @contextlib.contextmanager
