@@ -27,6 +27,10 @@ _COMMANDS = {
 }
 
 
+class NobodyReads(Exception):  # noqa: N818  no error of ours
+    """Stdout is a pipe that was closed; click would end the program for a BrokenPipeError by itself."""
+
+
 class _Commands(click.Group):
     """A group that imports its commands when they are needed."""
 
@@ -40,6 +44,12 @@ class _Commands(click.Group):
         found = getattr(module, f"{cmd_name}_command")
         assert isinstance(found, click.Command)
         return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise NobodyReads from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

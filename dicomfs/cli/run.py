@@ -10,16 +10,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
 from typing import TYPE_CHECKING
 
 import click
-from click.utils import PacifyFlushWrapper
 
 import dicomfs
+from dicomfs.cli.commands import NobodyReads
 from dicomfs.cli.commands import dicomfs as command
 from dicomfs.cli.terminal import shown
 from dicomfs.errors import DicomfsError
@@ -49,10 +48,6 @@ def run(arguments: Sequence[str] | None) -> int:
         return _report(error)
     except KeyboardInterrupt as error:
         return _interrupted(error)
-    except SystemExit:
-        if isinstance(sys.stdout, PacifyFlushWrapper):
-            return _BROKEN_PIPE  # click has met it, and ends so
-        raise
     return status if isinstance(status, int) else 0
 
 
@@ -65,7 +60,7 @@ def _tolerant(stream: TextIO) -> None:
 def _report(error: Exception) -> int:
     if isinstance(error, click.Abort):
         return _interrupted(error.__cause__)
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+    if isinstance(error, NobodyReads | BrokenPipeError):
         _abandon_stdout()
         return _BROKEN_PIPE
     if _debugging():
