@@ -1,5 +1,6 @@
 """The worker processes of an import, seen from the coordinator: batches go out, chunks come back in order."""
 
+import contextlib
 import mmap
 import os
 import socket
@@ -82,8 +83,10 @@ class Workers:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
-        self.memory.release()
-        self._map.close()
+        # An error on its way up may still hold slices of the memory: it then goes with the last of them.
+        with contextlib.suppress(BufferError):
+            self.memory.release()
+            self._map.close()
 
     def run(self, batches: Iterable[Sequence[str]]) -> Iterator[Answer]:
         """Have all batches done; give the answers in the order of the batches.

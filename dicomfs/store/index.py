@@ -25,6 +25,9 @@ ENGINE: Final = 0
 Table = NewType("Table", object)
 """A named table of the index; opaque."""
 
+_FULL_BYTES: Final = 1 << 20
+"""A disk with less room than this is taken for full: an LMDB commit writes many pages."""
+
 
 class Cursor(Protocol):
     """A position in one table."""
@@ -176,9 +179,15 @@ def _errno(error: Exception) -> int:
                  if os.strerror(code) in text), 0)  # fmt: skip
 
 
+def _is_full(directory: Path) -> bool:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize < _FULL_BYTES
+
+
 def _explain(error: Exception, directory: Path) -> DicomfsError:
     code = _errno(error)
-    if code == errno.ENOSPC:
+    # LMDB tells a write that was cut short by a full disk as an input/output error.
+    if code == errno.ENOSPC or (code == errno.EIO and _is_full(directory)):
         return StorageFull(f"{directory}: the disk is full; make room and run the command again")
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StorageFull(f"{directory}: the index may not be written ({os.strerror(code)})")

@@ -68,6 +68,11 @@ def recover(store: Store, fold: Fold) -> Recovered:
         found += new
     found.sort(key=lambda commit: commit.seq)
     for commit in found:
+        if commit.seq <= last:
+            name = store.packs.path(commit.place.pack).name
+            raise Damaged(
+                f"{name} holds commit {commit.seq}, which another pack holds too; move the copy out of packs/"
+            )
         if commit.seq != last + 1:
             raise Damaged(f"commit {last + 1} is in no pack, but commit {commit.seq} is; run 'dicomfs check'")
         last = commit.seq

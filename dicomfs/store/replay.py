@@ -48,11 +48,26 @@ def find(store: Store) -> Found:
     for number in store.packs.numbers():
         found.entries += _sealed(store, number, found) or _unsealed(store, number, found)
     found.entries.sort()
+    _drop_copies(found)
     expected = 1
     for commit in found.entries:
         found.missing += range(expected, commit.seq)
         expected = commit.seq + 1
     return found
+
+
+def _drop_copies(found: Found) -> None:
+    """Keep the first of commits that have one number: a pack was copied under another name."""
+    kept: list[CommitEntry] = []
+    for commit in found.entries:
+        if kept and kept[-1].seq == commit.seq:
+            found.problems.append(
+                f"packs {kept[-1].pack:08d}.zip and {commit.pack:08d}.zip both hold commit {commit.seq}; "
+                "move the copy out of packs/"
+            )
+        else:
+            kept.append(commit)
+    found.entries = kept
 
 
 def _sealed(store: Store, number: int, found: Found) -> list[CommitEntry]:
