@@ -32,9 +32,14 @@ def keyword_tag(keyword: str) -> int:
 @cache
 def dictionary_vr(tag: int, creator: str = "") -> str:
     """Return the VR that the dictionary has for a tag ('US or SS' for some), '' for one that it lacks."""
+    private, element = tag >> 16 & 1, tag & 0xFFFF
+    if element == 0:
+        return "UL"  # group length, PS3.5 7.2
+    if private and element < 0x100:
+        return "LO"  # private creator, PS3.5 7.8.1
     from pydicom.datadict import dictionary_VR, private_dictionary_VR
 
     try:
-        return private_dictionary_VR(tag, creator) if tag >> 16 & 1 else dictionary_VR(tag)
+        return private_dictionary_VR(tag, creator) if private else dictionary_VR(tag)
     except KeyError:
         return ""

@@ -83,11 +83,13 @@ def delimiter_at(data: Data, position: int, limit: int, encoding: Encoding) -> i
     return encoding.delimiters.get(encoding.item(data, position)[0], 0)
 
 
-def recognised(data: Data, position: int, limit: int, expected: Encoding) -> Encoding:
+def recognised(
+    data: Data, position: int, limit: int, expected: Encoding, candidates: Collection[Encoding] = ENCODINGS
+) -> Encoding:
     """Return the encoding that the data set at `position` is really in: some writers lie about it."""
     best = expected
     best_count = max(1, plausible_headers(data, position, limit, expected))  # one header may be an accident
-    for encoding in ENCODINGS:
+    for encoding in candidates:
         if best_count == TRUSTED_HEADERS:
             break
         count = plausible_headers(data, position, limit, encoding)

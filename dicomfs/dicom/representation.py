@@ -23,7 +23,7 @@ _NUMBERS: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": 
 _STRUCTS: Final = {
     (vr, big): Struct((">" if big else "<") + code) for vr, code in _NUMBERS.items() for big in (False, True)
 }
-_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,10}")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def text(vr: str, value: bytes, charset: CharacterSet, *, big: bool = False) -> str | None:

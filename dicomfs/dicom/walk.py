@@ -27,7 +27,7 @@ from dicomfs.dicom.encoding import (
     Encoding,
     shown,
 )
-from dicomfs.dicom.headers import delimiter_at, element_at, looks_like_element
+from dicomfs.dicom.headers import delimiter_at, element_at, looks_like_element, recognised
 from dicomfs.dicom.stride import LARGE, Found, explicit, implicit, noticed
 
 SMALLEST_PIXELS: Final = 1024
@@ -119,13 +119,15 @@ class Walk:
         tag = encoding.turn(raw)
         if value < 0:
             return self._not_an_element(start, tag)
-        if not self._stack and tag in self._wanted and tag not in self.found:
-            self.found[tag] = (vr, value, min(value if length == UNDEFINED else value + length, top.limit))
         if length == UNDEFINED:
+            if not self._stack and tag in self._wanted:
+                self.found[tag] = (encoding.number("SQ"), value, value)
             return self._undefined(start, tag, vr, value)
         after = value + length
         if after > top.limit:
             return self._past_the_end(start, tag, length)
+        if not self._stack and tag in self._wanted:
+            self.found[tag] = (vr, value, after)
         if raw in encoding.pixels and not self._stack:
             self._pixels_seen = True
             if length >= SMALLEST_PIXELS:
@@ -315,12 +317,13 @@ class Walk:
         encoding = self._top.encoding
         if delimiter_at(self._data, position, limit, encoding):
             return encoding
+        element = element_at(self._data, position, limit, encoding)
         pair = ENCODINGS[2:] if encoding.big else ENCODINGS[:2]
-        for candidate in (encoding, pair[encoding is pair[0]]):
-            element = element_at(self._data, position, limit, candidate)
-            if element.value >= 0 and element.end(limit) >= 0:
-                return candidate
-        return encoding
+        if element.value >= 0 and element.end(limit) >= 0:
+            explicit_header = pair[0].header(self._data, position)
+            if not encoding.implicit or explicit_header[1] not in pair[0].vr_names:
+                return encoding
+        return recognised(self._data, position, limit, encoding, pair)
 
     def _item_at(self, position: int, limit: int, encoding: Encoding) -> bool:
         return delimiter_at(self._data, position, limit, encoding) in (ITEM, SEQUENCE_DELIMITER)

@@ -98,7 +98,8 @@ INSTANCES = {
         + EXPLICIT.item(b"b" * 300) + EXPLICIT.end(), JPEG_UID
     ),
     "fragments not closed, more elements": part10(
-        INSTANCE + EXPLICIT.encapsulated([b"a" * 300], closed=False) + EXPLICIT.element(0xFFFCFFFC, "OB", b"\0\0"), JPEG_UID
+        INSTANCE + EXPLICIT.encapsulated([b"a" * 300], closed=False) + EXPLICIT.element(0xFFFCFFFC, "OB", b"\0\0"),
+        JPEG_UID,
     ),
 }  # fmt: skip
 
@@ -106,21 +107,21 @@ LONG_TEXT = EXPLICIT.element(0x00204000, "LT", b"", 400)
 CUT = {
     "in the meta information": part10(b"")[:-3],
     "in a value": part10(INSTANCE + TEXT)[:-1],
-    "in a value, implicit": part10(IMPLICIT.identity() + IMPLICIT.element(0x00204000, "LT", "x" * 9), IMPLICIT_UID)[:-1],
+    "in a value, implicit": part10(IMPLICIT.identity() + IMPLICIT.element(0x00204000, "LT", "x"), IMPLICIT_UID)[:-1],
     "in a value, big endian": part10(BIG.identity() + BIG.element(0x00204000, "LT", "x" * 9), BIG_UID)[:-1],
     "before a value": part10(INSTANCE + LONG_TEXT),
     "in the UIDs": part10(INSTANCE)[:-2],
     "in the pixel data": part10(INSTANCE + PIXELS)[:-2],
     "in a header": part10(INSTANCE + TEXT)[: -len(TEXT) + 6],
     "in a long header": part10(INSTANCE + PIXELS)[: -len(PIXELS) + 10],
-    "in a padding element after the pixels": part10(INSTANCE + PIXELS + EXPLICIT.element(0xFFFCFFFC, "OB", bytes(9)))[:-1],
+    "in padding after the pixels": part10(INSTANCE + PIXELS + EXPLICIT.element(0xFFFCFFFC, "OB", bytes(9)))[:-1],
     "before an item": part10(INSTANCE + EXPLICIT.header(0x00880200, "SQ", UNDEFINED)),
     "in an item": part10(INSTANCE + ICON)[:-16],
     "before a sequence delimiter": part10(INSTANCE + ICON)[:-8],
     "within a sequence delimiter": part10(INSTANCE + ICON)[:-3],
     "in a fragment": part10(INSTANCE + EXPLICIT.encapsulated([b"a" * 300]), JPEG_UID)[:-9],
     "between fragments": part10(INSTANCE + EXPLICIT.encapsulated([b"a" * 300]), JPEG_UID)[:-8],
-    "and filled with zeros": part10(INSTANCE + EXPLICIT.encapsulated([b"a" * 300], closed=False) + bytes(512), JPEG_UID),
+    "and zeros follow": part10(INSTANCE + EXPLICIT.encapsulated([b"a" * 300], closed=False) + bytes(512), JPEG_UID),
     "in a deflated stream": part10(deflated(INSTANCE + TEXT + PIXELS), DEFLATED_UID)[:-4],
     "in what was deflated": part10(deflated((INSTANCE + TEXT)[:-2]), DEFLATED_UID),
     "a huge length": part10(INSTANCE + EXPLICIT.element(0x00090010, "UT", b"abc", 0xFFFFFFFE)),
@@ -181,7 +182,8 @@ def test_other_files_are_not_dicom(data: bytes) -> None:
     [
         bytes(128) + b"DICM" + meta(EXPLICIT_UID, sop_class="1.2.840.10008.1.3.10"),
         part10(EXPLICIT.element(0x00041130, "CS", "DISK") + EXPLICIT.sequence(0x00041220, [EXPLICIT.item(TEXT)])),
-        part10(IMPLICIT.element(0x00041130, "CS", "DISK") + IMPLICIT.sequence(0x00041220, [], undefined=True), IMPLICIT_UID),
+        part10(IMPLICIT.element(0x00041130, "CS", "DISK") + IMPLICIT.sequence(0x00041220, [], undefined=True),
+               IMPLICIT_UID),
         part10(BIG.element(0x00041130, "CS", "DISK") + BIG.sequence(0x00041220, []), BIG_UID),
         part10(EXPLICIT.element(0x00041130, "CS", "DISK")
                + EXPLICIT.sequence(0x00041220, [EXPLICIT.item(TEXT)] * 20_000)),

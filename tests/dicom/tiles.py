@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dicomfs.dicom.split import LITERAL, Span
 
 
-def assert_tiles(spans: Sequence[Span], data: bytes) -> None:
+def assert_tiles(spans: Sequence[Span], data: bytes | bytearray) -> None:
     at = 0
     previous = -1
     for span in spans:
