@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dicomfs.archive.archive import Archive
-    from dicomfs.archive.catalog import Instance, View
 
 PREFIX: Final = b"user.dicom."
 SHA256: Final = b"user.dicomfs.sha256"
@@ -25,6 +24,8 @@ LISTED: Final = (
     b"user.dicom.SOPInstanceUID",
     SHA256,
 )
+_PATIENT_ID: Final = b"0010,0020"
+
 QUICK: Final = frozenset(LISTED)
 """What the catalog answers without touching a pack."""
 
@@ -35,44 +36,46 @@ REFUSED: Final = (b"system.", b"security.", b"trusted.")
 def names(archive: "Archive", ino: INode) -> list[bytes]:
     """Return the names that are listed for a node: none but for an instance."""
     try:
-        with archive.view() as view:
-            held = _identifiers(view, view.instance(ino))
+        held = _identifiers(archive, ino)
     except NotFound:
         return []
-    return [name for name in LISTED if name == SHA256 or name in held]
+    return [name for name in LISTED if name in held]
 
 
 def value(archive: "Archive", ino: INode, name: bytes) -> bytes | None:
     """Return an attribute of an instance, None where it has none of that name."""
-    if not name.startswith(PREFIX) and name != SHA256:
-        return None
     try:
         if name in QUICK:
-            with archive.view() as view:
-                instance = view.instance(ino)
-                if name == SHA256:
-                    return instance.sha256.hex().encode()
-                return _identifiers(view, instance).get(name)
-        return _stored(archive, ino, name[len(PREFIX) :])
+            return _identifiers(archive, ino).get(name)
+        if name.startswith(PREFIX):
+            return _stored(archive, ino, name[len(PREFIX) :])
     except NotFound:
-        return None
+        pass
+    return None
 
 
-def _identifiers(view: "View", instance: "Instance") -> dict[bytes, bytes]:
-    series = view.series(instance.series)
-    study = view.study(series.study)
+def _identifiers(archive: "Archive", ino: INode) -> dict[bytes, bytes]:
+    """Return the listed attributes that an instance has."""
+    with archive.view() as view:
+        instance = view.instance(ino)
+        series = view.series(instance.series)
+        study = view.study(series.study)
+        patient = view.patient(study.patient).attributes if len(study.patients) == 1 else None
+    found = {SHA256: instance.sha256.hex().encode()}
     levels: list[tuple[str, Mapping[str, str | int]]] = [
         ("StudyInstanceUID", study.attributes),
         ("SeriesInstanceUID", series.attributes),
         ("SOPInstanceUID", instance.attributes),
+        ("PatientID", patient or {}),
     ]
-    if len(study.patients) == 1:  # else only the file itself knows which of them it names
-        levels.append(("PatientID", view.patient(study.patient).attributes))
-    return {
-        PREFIX + keyword.encode(): str(attributes[keyword]).encode("utf-8", "surrogateescape")
-        for keyword, attributes in levels
-        if keyword in attributes
-    }
+    for keyword, attributes in levels:
+        if keyword in attributes:
+            found[PREFIX + keyword.encode()] = str(attributes[keyword]).encode("utf-8", "surrogateescape")
+    if patient is None:  # the files of the study disagree: each tells its own
+        named = _stored(archive, ino, _PATIENT_ID)
+        if named is not None:
+            found[PREFIX + b"PatientID"] = named
+    return found
 
 
 def _stored(archive: "Archive", ino: INode, keyword: bytes) -> bytes | None:

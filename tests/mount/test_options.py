@@ -77,7 +77,8 @@ def test_quarantine_is_for_the_owner_unless_named() -> None:
 
 
 def test_what_the_command_line_loads_does_not_load_pyfuse3() -> None:
-    script = "import sys, dicomfs.mount.session, dicomfs.mount.options; print({'pyfuse3', 'trio', 'pydicom', 'lmdb'} & {*sys.modules})"
+    heavy = {"pyfuse3", "trio", "pydicom", "lmdb"}
+    script = f"import sys, dicomfs.mount.session, dicomfs.mount.options; print({heavy} & {{*sys.modules}})"
     checkout = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=checkout, timeout=60)
     assert done.stdout.strip() == "set()"

@@ -21,12 +21,12 @@ pytestmark = pytest.mark.mounted
 
 
 ATTEMPTS: dict[str, Callable[[Path], object]] = {
-    "create": lambda file: open(file.parent / "new", "x"),
-    "write": lambda file: open(file, "r+b"),
-    "append": lambda file: open(file, "ab"),
+    "create": lambda file: os.open(file.parent / "new", os.O_WRONLY | os.O_CREAT),
+    "write": lambda file: os.open(file, os.O_RDWR),
+    "append": lambda file: os.open(file, os.O_WRONLY | os.O_APPEND),
     "truncate": lambda file: os.truncate(file, 0),
     "open_truncating": lambda file: os.open(file, os.O_RDONLY | os.O_TRUNC),
-    "unlink": lambda file: os.unlink(file),
+    "unlink": os.unlink,
     "rename": lambda file: os.rename(file, file.with_name("other")),
     "link": lambda file: os.link(file, file.with_name("other")),
     "symlink": lambda file: os.symlink("x", file.with_name("other")),
@@ -53,7 +53,7 @@ def test_every_attempt_to_write_is_refused(file: Path) -> None:
     before = (file.read_bytes(), sorted(os.listdir(file.parent)))
     refused = {}
     for name, attempt in ATTEMPTS.items():
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError, match="Read-only file system") as caught:
             attempt(file)
         refused[name] = caught.value.errno
     assert refused == dict.fromkeys(ATTEMPTS, errno.EROFS)
