@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+from dicomfs.cli.commands import cli
+
+__all__ = ["cli", "main"]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""

@@ -10,7 +10,7 @@ import os
 
 import click
 
-import dicomfs as package
+import dicomfs
 
 # In the order in which one meets them; the module that holds each, and its name there.
 _COMMANDS = {
@@ -64,6 +64,7 @@ class _Commands(click.Group):
 
 
 @click.group(
+    "dicomfs",
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
@@ -71,9 +72,9 @@ class _Commands(click.Group):
         "`dicomfs COMMAND --help` tells everything about one command."
     ),
 )
-@click.version_option(package.__version__, "-V", "--version", prog_name="dicomfs", message="%(prog)s %(version)s")
+@click.version_option(dicomfs.__version__, "-V", "--version", prog_name="dicomfs", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error; it may hold patient data.")
-def dicomfs(*, debug: bool) -> None:
+def cli(*, debug: bool) -> None:
     """Keep DICOM files in an archive that you mount as a drive.
 
     Files go in once: equal bytes are kept once, compressed and checksummed. A mounted archive shows

@@ -34,7 +34,7 @@ def progress_bar(task: str) -> Iterator[Callable[[Progress], None] | None]:
         TextColumn("{task.fields[detail]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         drawn = bar.add_task(task, total=None, detail="")
         before = 0
         started = time.monotonic()

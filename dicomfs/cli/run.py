@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 import dicomfs
-from dicomfs.cli.commands import NobodyReads
-from dicomfs.cli.commands import dicomfs as command
+from dicomfs.cli.commands import NobodyReads, cli
 from dicomfs.cli.terminal import shown
 from dicomfs.errors import DicomfsError
 
@@ -42,7 +41,7 @@ def run(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         _tolerant(stream)
     try:
-        status = command.main(arguments, prog_name="dicomfs", standalone_mode=False)
+        status = cli.main(arguments, prog_name="dicomfs", standalone_mode=False)
         sys.stdout.flush()
     except Exception as error:  # noqa: BLE001  the last place to turn an error into words
         return _report(error)

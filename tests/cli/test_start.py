@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import dicomfs
+from dicomfs.cli import cli
 from dicomfs.cli.commands import _COMMANDS
-from dicomfs.cli.commands import dicomfs as group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,9 +124,9 @@ def test_completion_of_a_shell() -> None:
 
 
 def test_options_have_help() -> None:
-    context = group.make_context("dicomfs", ["init", "x"])
+    context = cli.make_context("dicomfs", ["init", "x"])
     for name in _COMMANDS:
-        command = group.get_command(context, name)
+        command = cli.get_command(context, name)
         assert command is not None
         for parameter in command.params:
             assert parameter.param_type_name == "argument" or getattr(parameter, "help", None), (name, parameter)
