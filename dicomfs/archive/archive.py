@@ -19,7 +19,7 @@ from dicomfs.store import location as locations
 from dicomfs.store.assembled import AssembledFile
 from dicomfs.store.location import Location
 from dicomfs.store.recipe import BlobId, Recipe
-from dicomfs.store.store import Store
+from dicomfs.store.store import CommitPlace, Store
 
 NO_BASE: Final = bytes(32)
 MAX_HEADER: Final = 1 << 28
@@ -84,14 +84,32 @@ class Archive:
 
     def open_instance(self, ino: int) -> InstanceFile:
         """Open an instance's file; raise NotFound, or Damaged where its header cannot be had."""
-        store = self._store
-        with store.index.reading() as txn:
-            inode = View(store, txn).instance_inode(ino)
-            place = store.commit_place(txn, inode.seq)
-        body = store.read_body(place, inode.body_offset, inode.body_length)
-        return self.assemble(body, inode.base)
+        inode, place = self._find_header(ino)
+        body = self._store.read_body(place, inode.body_offset, inode.body_length)
+        return self._assemble(body, inode.base)
 
-    def assemble(self, body: bytes, base: bytes) -> InstanceFile:
+    def open_instance_ready(self, ino: int) -> InstanceFile | None:
+        """Open an instance's file if its header is in memory, else return None. For one thread only."""
+        inode, place = self._find_header(ino)
+        body = self._store.body_ready(place, inode.body_offset, inode.body_length)
+        if body is None or not self._base_ready(inode.base):
+            return None
+        return self._assemble(body, inode.base)
+
+    def _find_header(self, ino: int) -> tuple[tables.InstanceInode, CommitPlace]:
+        with self._store.index.reading() as txn:
+            inode = View(self._store, txn).instance_inode(ino)
+            return inode, self._store.commit_place(txn, inode.seq)
+
+    def _base_ready(self, base: bytes) -> bool:
+        if base == NO_BASE or base in self._bases:
+            return True
+        (location,) = self._locate([BlobId(base)])
+        if location is None:
+            return True  # which opening it will find out
+        return self._store.packs.open(location.pack).resident(location.offset, location.stored) is not None
+
+    def _assemble(self, body: bytes | memoryview, base: bytes) -> InstanceFile:
         """Return the file whose header (recipe and literal bytes, compressed) this is."""
         header = memoryview(self._decompress(body, base))
         if len(header) < 4:
@@ -100,9 +118,9 @@ class Archive:
         recipe = Recipe(header[4 : 4 + length])
         return AssembledFile(recipe, header[4 + length :], self._store.blobs, self._locate)
 
-    def _decompress(self, body: bytes, base: bytes) -> bytes:
+    def _decompress(self, body: bytes | memoryview, base: bytes) -> bytes:
         try:
-            length = zstandard.frame_content_size(body)
+            length = zstandard.frame_content_size(bytes(body[:18]))
             if not 0 <= length <= MAX_HEADER:
                 raise Damaged("a header claims an impossible length")
             with self._lock:

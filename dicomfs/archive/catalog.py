@@ -139,9 +139,11 @@ class View:
             yield number(key, 8)[0], kind == DIRECTORY, size, mtime_ns, subdirectories, value[fixed:]
 
     def path(self, ino: int) -> str:
-        """Return the path of a directory or an instance below the mount point."""
+        """Return the path of a directory or an instance below the mount point; '' for an earlier version."""
         parts: list[str] = []
         while ino not in (tables.ROOT, tables.ROOT_PATIENTS):
+            if ino == tables.NOWHERE:
+                return ""
             value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
             if value is None:
                 raise NotFound(f"no file or directory has inode number {ino}")

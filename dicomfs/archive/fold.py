@@ -191,7 +191,7 @@ class Fold:
         self._txn.put(tables.name_key(parent, name), U64.pack(ino), db=self._tables["name"])
 
     def _displace(self, ino: int) -> None:
-        """Take an instance out of its directory; its bytes stay, as an earlier version."""
+        """Take an instance out of its directory; its bytes stay, as an earlier version below no directory (0)."""
         value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
         if value is None:
             return
@@ -199,6 +199,8 @@ class Fold:
         name = value[tables.INSTANCE_INODE.size :]
         self._txn.delete(PAIR.pack(old.parent, ino), db=self._tables["child"])
         self._txn.delete(tables.name_key(old.parent, name), db=self._tables["name"])
+        hidden = tables.INSTANCE_INODE.pack(*old._replace(parent=tables.NOWHERE))
+        self._txn.put(U64.pack(ino), hidden + name, db=self._tables["inode"])
         self._removed.append((old.parent, name.decode()))
         self._directories.setdefault(old.parent, 0)
         series = self._txn.get(U64.pack(old.series), db=self._tables["series"])

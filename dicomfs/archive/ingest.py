@@ -70,6 +70,7 @@ def import_paths(
     committed is in the report's `stopped`.
     """
     settings = archives.require(archive_path)
+    sources.refuse_archive(paths, archive_path)
     started = time.monotonic()
     results = Results(on_result, progress)
     jobs = options.jobs or os.cpu_count() or 1

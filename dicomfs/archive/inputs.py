@@ -36,7 +36,6 @@ def find(paths: Sequence[Path], archive: Path, refused: Refused, *, recursive: b
             refused(str(path), f"cannot be read: {error.strerror}")
             continue
         if stat.S_ISDIR(status.st_mode):
-            _refuse_archive(path, archive)
             yield from _walk(str(path), os.path.realpath(archive), refused, recursive=recursive)
         elif stat.S_ISREG(status.st_mode):
             yield Input(str(path), status.st_size, explicit=True)
@@ -44,10 +43,13 @@ def find(paths: Sequence[Path], archive: Path, refused: Refused, *, recursive: b
             refused(str(path), "is neither a file nor a directory")
 
 
-def _refuse_archive(path: Path, archive: Path) -> None:
-    real, root = os.path.realpath(path), os.path.realpath(archive)
-    if real == root or real.startswith(root + os.sep):
-        raise UsageError(f"{path}: lies inside the archive itself")
+def refuse_archive(paths: Sequence[Path], archive: Path) -> None:
+    """Raise UsageError where an input lies inside the archive."""
+    root = os.path.realpath(archive)
+    for path in paths:
+        real = os.path.realpath(path)
+        if real == root or real.startswith(root + os.sep):
+            raise UsageError(f"{path}: lies inside the archive itself")
 
 
 def _walk(directory: str, archive: str, refused: Refused, *, recursive: bool) -> Iterator[Input]:

@@ -47,6 +47,8 @@ TABLES: Final = (
     "change",
 )
 
+NOWHERE: Final = 0
+"""The parent of an instance that was replaced."""
 ROOT: Final = 1
 ROOT_PATIENTS: Final = 2
 FIRST_CLAIMED: Final = 1024

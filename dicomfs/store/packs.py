@@ -14,11 +14,13 @@ from typing import Final
 
 from dicomfs.errors import Damaged
 
+OPEN_PACKS: Final = 256
+"""How many packs are kept open: file descriptors are scarce (1,024 by default)."""
 _PAGE: Final = mmap.PAGESIZE
 
 
 class PackFile:
-    """One pack open for reading. May be shared by threads; `resident` only by one."""
+    """One pack open for reading, until the last reference is gone. May be shared by threads; `resident` by one."""
 
     def __init__(self, path: Path, number: int) -> None:
         self.number = number
@@ -75,9 +77,10 @@ class PackFile:
         """Return the length of the file."""
         return os.fstat(self.fd).st_size
 
-    def close(self) -> None:
-        """Close the file; views handed out stay valid."""
-        os.close(self.fd)
+    def __del__(self) -> None:
+        # Views of the mapping that were handed out stay valid.
+        if hasattr(self, "fd"):
+            os.close(self.fd)
 
 
 class PackDirectory:
@@ -85,7 +88,7 @@ class PackDirectory:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._open: dict[int, PackFile] = {}
+        self._open: dict[int, PackFile] = {}  # at most OPEN_PACKS, the one opened first in front
         self._lock = threading.Lock()
 
     def path(self, number: int) -> Path:
@@ -106,6 +109,9 @@ class PackDirectory:
             found = self._open.get(number)
             if found is None:
                 found = self._open[number] = PackFile(self.path(number), number)
+                if len(self._open) > OPEN_PACKS:
+                    # Whoever is reading from it holds it open until the read is over.
+                    self._open.pop(next(iter(self._open)))
             return found
 
     def create(self, number: int) -> int:
@@ -121,9 +127,7 @@ class PackDirectory:
     def remove(self, number: int) -> None:
         """Remove a pack that holds nothing."""
         with self._lock:
-            stale = self._open.pop(number, None)
-            if stale is not None:
-                stale.close()
+            self._open.pop(number, None)
         os.unlink(self.path(number))
 
     def sync_names(self) -> None:
@@ -138,10 +142,8 @@ class PackDirectory:
             os.close(fd)
 
     def close(self) -> None:
-        """Close every pack that is open."""
+        """Close every pack that nobody is reading from; the others close when they are done."""
         with self._lock:
-            for pack in self._open.values():
-                pack.close()
             self._open.clear()
 
 

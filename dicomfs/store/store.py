@@ -117,6 +117,12 @@ class Store:
             raise Damaged(f"pack {place.pack:08d}: a header lies outside its commit")
         return self.packs.open(place.pack).read(place.offset + place.head.body_at + offset, length)
 
+    def body_ready(self, place: CommitPlace, offset: int, length: int) -> memoryview | None:
+        """Return part of a commit's body if it is in the page cache, else None. For one thread only."""
+        if offset + length > place.body_length:
+            raise Damaged(f"pack {place.pack:08d}: a header lies outside its commit")
+        return self.packs.open(place.pack).resident(place.offset + place.head.body_at + offset, length)
+
     def read_meta(self, place: CommitPlace) -> bytes:
         """Read a commit's JSON."""
         packed = self.packs.open(place.pack).read(place.offset + place.head.meta_at, place.meta_length)
