@@ -22,7 +22,7 @@ def keyword_tag(keyword: str) -> int:
         return int(match[1] + match[2], 16)
     from pydicom.datadict import tag_for_keyword
 
-    tag = tag_for_keyword(keyword)
+    tag = tag_for_keyword(keyword) if keyword else None  # retired elements have the keyword ''
     if tag is None:
         message = f"{keyword!r} is neither a DICOM keyword, such as PatientID, nor a tag, such as 0010,0020"
         raise UsageError(message)

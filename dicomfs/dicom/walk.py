@@ -153,16 +153,17 @@ class Walk:
         return self._unclosed(position)
 
     def _header_cut(self, position: int) -> bool:
-        # Fewer than 8 (12) bytes are left: padding and line ends are common there, so they must look the part.
+        # Fewer than 8 (12) bytes are left. Padding and line ends are common there, so they must look the part.
         left = bytes(self._data[position : self._end])
-        if len(left) < 4 or not any(left):
+        if len(left) < 4 or not left.strip(b"\0\xff\t\n\r "):
             return False
         encoding = self._top.encoding
         tag = encoding.turn(encoding.length32(left, 0)[0])
         if tag <= self._highest() or tag >> 16 == 0xFFFE:
             return False
-        vr = int.from_bytes(left[4:6], "big" if encoding.big else "little")
-        return encoding.implicit or (len(left) >= 6 and vr in encoding.vr_names)
+        if encoding.implicit or len(left) < 6:
+            return tag >> 16 <= 0x7FE0
+        return int.from_bytes(left[4:6], "big" if encoding.big else "little") in encoding.vr_names
 
     def _highest(self) -> int:
         # The highest tag that is known to have passed, for telling a cut element from trailing noise.
