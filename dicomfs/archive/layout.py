@@ -82,6 +82,7 @@ _CATALOG: dict[str, tuple[str, _Kind]] = {
 }
 _KINDS: dict[str, _Kind] = dict(_CATALOG.values())
 CATALOG_KEYWORDS = frozenset(_KINDS)
+CATALOG_TAGS = {tag: keyword for tag, (keyword, _) in _CATALOG.items()}
 
 _COMPONENTS = ("family_name", "given_name", "middle_name", "name_prefix", "name_suffix")
 _GROUPS = ("alphabetic", "ideographic", "phonetic")

@@ -14,9 +14,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from dicomfs.archive.layout import CATALOG_KEYWORDS
+from dicomfs.archive.layout import CATALOG_KEYWORDS, CATALOG_TAGS
+from dicomfs.archive.names import fold
 from dicomfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ _INSTANCE = frozenset(
     }
 )
 _SERIES = CATALOG_KEYWORDS - _PATIENT - _STUDY - _INSTANCE
+_IDENTITY = ("PatientID", "IssuerOfPatientID")
+_PARTS = re.compile(r"[\\=]")
 _RANGE = re.compile(r"(\d{8})?-(\d{8})?").fullmatch
 
 
@@ -88,26 +92,24 @@ class Match:
 
 
 def matches(archive: Archive, query: Query) -> Iterator[Match]:
-    """Yield what the query finds, study by study; each study is read in a transaction of its own."""
-    conditions = _Conditions(archive, query.where)
+    """Yield what the query finds, study by study; transactions are as short as one series."""
+    conditions = _Conditions(query.where)
     with archive.view() as view:
         keys = _study_keys(view, query.where)
     for key in keys:
-        with archive.view() as view:
-            found = list(_in_study(view, view.study(key), query.level, conditions))
-        yield from found
+        yield from _in_study(archive, key, query.level, conditions)
 
 
-def below(archive: Archive, study: int, level: Level) -> list[Match]:
-    """Return all series or all instances of one study, or the study itself."""
-    with archive.view() as view:
-        return list(_in_study(view, view.study(study), level, _Conditions(archive, ())))
+def below(archive: Archive, study: int, level: Level, *, patient: int | None = None) -> Iterator[Match]:
+    """Yield all series or all instances of one study, or the study itself; of one patient's, if named."""
+    return _in_study(archive, study, level, _Conditions((), patient))
 
 
-def instances(archive: Archive, series: Match) -> list[Match]:
-    """Return all instances of a series."""
-    with archive.view() as view:
-        return list(_instances(view, series, _Conditions(archive, ())))
+def instances(archive: Archive, series: Match) -> Iterator[Match]:
+    """Yield all instances of the series' patient in a series."""
+    assert series.series is not None
+    conditions = _Conditions((), series.patient.key)
+    return _in_series(archive, series.study, series.series, _Owners(archive, series.study), conditions)
 
 
 def pattern_test(pattern: str, *, date: bool = False) -> Test:
@@ -115,12 +117,12 @@ def pattern_test(pattern: str, *, date: bool = False) -> Test:
     if date and (found := _RANGE(pattern)):
         first, last = found[1] or "", found[2] or "99999999"
         return lambda text: bool(text) and first <= text[:8] <= last
-    folded = pattern.casefold()
+    folded = fold(pattern)
     if "*" not in folded and "?" not in folded:
-        return lambda text: text.casefold() == folded
+        return lambda text: fold(text) == folded
     expression = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in folded)
     compiled = re.compile(expression, re.DOTALL).fullmatch
-    return lambda text: compiled(text.casefold()) is not None
+    return lambda text: compiled(fold(text)) is not None
 
 
 def _study_keys(view: View, where: Iterable[tuple[str, str]]) -> list[int]:
@@ -140,37 +142,72 @@ def _study_keys(view: View, where: Iterable[tuple[str, str]]) -> list[int]:
 
 
 class _Conditions:
-    """The conditions of a query, by the level at which they can be decided."""
+    """The conditions of a query, by what decides them; `patient` None stands for any."""
 
-    def __init__(self, archive: Archive, where: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, where: Iterable[tuple[str, str]], patient: int | None = None) -> None:
+        self.patient: list[tuple[str, Test]] = []
         self.study: list[tuple[str, Test]] = []
         self.series: list[tuple[str, Test]] = []
         self.instance: list[tuple[str, Test]] = []
-        self.stored: list[tuple[str, Test]] = []
-        self._archive = archive
+        self.header: list[tuple[str, Test]] = []
+        self._patient_key = patient
         for keyword, pattern in where:
             test = pattern_test(pattern, date=keyword.endswith("Date"))
-            if keyword in _PATIENT | _STUDY:
-                # The index has decided the others, with all patients that a study names.
-                if keyword not in _INDEXED:
-                    self.study.append((keyword, test))
-            elif keyword in _SERIES:
-                self.series.append((keyword, test))
-            elif keyword in _INSTANCE:
-                self.instance.append((keyword, test))
-            else:
-                _require_keyword(keyword)
-                self.stored.append((keyword, test))
+            self._deciding(keyword).append((keyword, test))
 
-    def instance_meets(self, instance: Instance) -> bool:
-        if not _meet(instance.attributes, self.instance):
+    def _deciding(self, keyword: str) -> list[tuple[str, Test]]:
+        if keyword in _PATIENT:
+            return self.patient
+        if keyword in _STUDY:
+            return self.study
+        if keyword in _SERIES:
+            return self.series
+        if keyword in _INSTANCE:
+            return self.instance
+        _require_keyword(keyword)
+        return self.header
+
+    def met_by_owner(self, patient: Patient) -> bool:
+        if self._patient_key not in (None, patient.key):
             return False
-        return all(_meets(self._stored(instance.ino, keyword), test) for keyword, test in self.stored)
+        return _meet(patient.attributes, self.patient)
 
-    def _stored(self, ino: int, keyword: str) -> str:
+    def met_by_header(self, archive: Archive, ino: int) -> bool:
         from dicomfs.archive.values import value_of
 
-        return value_of(self._archive, ino, keyword) or ""
+        return all(_meets(value_of(archive, ino, keyword) or "", test) for keyword, test in self.header)
+
+
+class _Owners:
+    """Whose the instances of a study are: its files may disagree on PatientID, each patient has a directory."""
+
+    def __init__(self, archive: Archive, study: Study) -> None:
+        self._archive = archive
+        self._by_directory: dict[str, Patient] = {}
+        with archive.view() as view:
+            self._patients = [view.patient(key) for key in study.patients]
+
+    @property
+    def only(self) -> Patient | None:
+        return self._patients[0] if len(self._patients) == 1 else None
+
+    def of(self, ino: int, path: str) -> Patient:
+        if len(self._patients) == 1:
+            return self._patients[0]
+        directory = path.split("/", 2)[1]
+        if directory not in self._by_directory:
+            self._by_directory[directory] = self._read(ino)
+        return self._by_directory[directory]
+
+    def _read(self, ino: int) -> Patient:
+        """Return the patient that an instance names; the catalog only knows which directory it is in."""
+        from dicomfs.archive.values import value_of
+
+        named = [value_of(self._archive, ino, keyword) or "" for keyword in _IDENTITY]
+        for patient in self._patients:
+            if [str(patient.attributes.get(keyword, "")) for keyword in _IDENTITY] == named:
+                return patient
+        return self._patients[0]
 
 
 def _require_keyword(keyword: str) -> None:
@@ -187,37 +224,60 @@ def _meets(text: str, test: Test) -> bool:
     if test(text):
         return True
     # One of several values, or one group of a person's name, is enough (PS3.4 C.2.2.2.1.1).
-    return any(test(part.strip()) for part in re.split(r"[\\=]", text)) if re.search(r"[\\=]", text) else False
+    parts = _PARTS.split(text)
+    return len(parts) > 1 and any(test(part.strip()) for part in parts)
 
 
-def _in_study(view: View, study: Study, level: Level, conditions: _Conditions) -> Iterator[Match]:
-    patient = view.patient(study.patient)
-    if not _meet({**patient.attributes, **study.attributes}, conditions.study):
+def _in_study(archive: Archive, key: int, level: Level, conditions: _Conditions) -> Iterator[Match]:
+    with archive.view() as view:
+        study = view.study(key)
+        wanted = _meet(study.attributes, conditions.study)
+        series_found = [one for one in view.series_of(key) if _meet(one.attributes, conditions.series)]
+    owners = _Owners(archive, study)
+    if not wanted or (owners.only is not None and not conditions.met_by_owner(owners.only)):
         return
-    for series in view.series_of(study.key):
-        if not _meet(series.attributes, conditions.series):
-            continue
-        match = Match(patient, study, "", series)
+    for series in series_found:
+        found = _in_series(archive, study, series, owners, conditions, any_one=level is not Level.INSTANCE)
         if level is Level.INSTANCE:
-            yield from _instances(view, match, conditions)
+            yield from found
             continue
-        first = next(_instances(view, match, conditions), None)
+        first = next(found, None)
         if first is None:
             continue
         if level is Level.STUDY:
-            yield Match(patient, study, _parent(first.path, 2))
+            yield replace(first, series=None, instance=None, path=_parent(first.path, 2))
             return
-        yield replace(match, path=_parent(first.path, 1))
+        yield replace(first, instance=None, path=_parent(first.path, 1))
 
 
-def _instances(view: View, series: Match, conditions: _Conditions) -> Iterator[Match]:
-    assert series.series is not None
-    for instance in view.instances_of(series.series.key):
-        path = view.path(instance.ino)
-        if not instance.current and _displaced(view, instance.ino, path):
+def _in_series(
+    archive: Archive,
+    study: Study,
+    series: Series,
+    owners: _Owners,
+    conditions: _Conditions,
+    *,
+    any_one: bool = False,
+) -> Iterator[Match]:
+    """Yield the instances that match; with `any_one`, as few as prove that there is one."""
+    with archive.view() as view:
+        found = _in_catalog(view, series, conditions)
+        decided = owners.only is not None and not conditions.header
+        candidates = list(islice(found, 1) if any_one and decided else found)
+    for instance, path in candidates:
+        patient = owners.of(instance.ino, path)
+        if conditions.met_by_owner(patient) and conditions.met_by_header(archive, instance.ino):
+            yield Match(patient, study, path, series, instance)
+
+
+def _in_catalog(view: View, series: Series, conditions: _Conditions) -> Iterator[tuple[Instance, str]]:
+    """Yield the instances of a series, with their paths, for which the catalog speaks."""
+    for instance in view.instances_of(series.key):
+        if not _meet(instance.attributes, conditions.instance):
             continue
-        if conditions.instance_meets(instance):
-            yield replace(series, path=path, instance=instance)
+        path = view.path(instance.ino)
+        if instance.current or not _displaced(view, instance.ino, path):
+            yield instance, path
 
 
 def _displaced(view: View, ino: int, path: str) -> bool:
@@ -236,6 +296,7 @@ def parse_condition(text: str) -> tuple[str, str]:
     keyword, equals, pattern = text.partition("=")
     if not equals or not keyword:
         raise UsageError(f"{text!r} is no condition; write KEYWORD=VALUE, such as BodyPartExamined=CHEST")
+    keyword = CATALOG_TAGS.get(keyword.replace(",", "").upper(), keyword)
     if keyword not in CATALOG_KEYWORDS:
         _require_keyword(keyword)
     return keyword, pattern

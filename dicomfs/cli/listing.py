@@ -67,7 +67,7 @@ def _patients(archive: Archive) -> Iterator[tuple[Patient, list[Match]]]:
         with archive.view() as view:
             patient = view.patient(key)
             studies = [study.key for study in view.studies_of(key)]
-        found = [match for study in studies for match in below(archive, study, Level.STUDY)]
+        found = [match for study in studies for match in below(archive, study, Level.STUDY, patient=key)]
         if found:
             yield patient, found
 
@@ -84,7 +84,7 @@ def _nodes(archive: Archive, *, show_instances: bool) -> Iterator[tuple[int, str
             held = f"{counted(int(series), 'series', 'series')}, {counted(int(files), 'file')}"
             size = size_text(study.study.size)
             yield 1, f"{_joined(date or 'no date', modalities, description)} ({held}, {size}) {uid}"
-            for match in below(archive, study.study.key, Level.SERIES):
+            for match in below(archive, study.study.key, Level.SERIES, patient=patient.key):
                 _, _, _, modality, number, description, files, uid = row(match)
                 yield 2, f"{_joined(number, modality, description) or 'series'} ({counted(int(files), 'file')}) {uid}"
                 if show_instances:
@@ -115,7 +115,7 @@ def _patients_json(archive: Archive, *, show_instances: bool) -> Iterator[Json]:
                     **_own(study),
                     "series": [
                         _series_json(archive, series, show_instances=show_instances)
-                        for series in below(archive, study.study.key, Level.SERIES)
+                        for series in below(archive, study.study.key, Level.SERIES, patient=patient.key)
                     ],
                 }
                 for study in studies

@@ -6,10 +6,10 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from dicomfs.archive.check import check
 
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.catalog import View
+from dicomfs.archive.check import check
 from dicomfs.archive.ingest import ImportOptions, import_paths
 from dicomfs.archive.query import Level, Match, Query, below, instances, matches, parse_condition, pattern_test
 from dicomfs.archive.values import value_of
@@ -94,6 +94,8 @@ SIX, SEVEN = ("P6", "Study 6"), ("P7", "Study 7")
         (["KVP=120"], {ONE}),
         (["KVP=1?0", "Modality=CT"], {ONE}),
         (["0018,0060=120"], {ONE}),
+        (["0008,0060=MR"], {TWO}),
+        (["00080060=mr"], {TWO}),
         (["ContentLabel=REPORT"], {ONE}),
         # No instance is both.
         (["ContentLabel=REPORT", "Modality=CT"], set()),
@@ -146,8 +148,8 @@ def test_paths_are_those_of_the_drive(archive: Archive) -> None:
 
 def test_below(archive: Archive) -> None:
     (study,) = found(archive, Level.STUDY, f"StudyInstanceUID={uid('DFS-1', 1)}")
-    assert [len(below(archive, study.study.key, level)) for level in Level] == [1, 3, 8]
-    sizes = [len(instances(archive, series)) for series in below(archive, study.study.key, Level.SERIES)]
+    assert [len(list(below(archive, study.study.key, level))) for level in Level] == [1, 3, 8]
+    sizes = [len(list(instances(archive, series))) for series in below(archive, study.study.key, Level.SERIES)]
     assert sorted(sizes) == [1, 3, 4]
 
 
@@ -177,6 +179,30 @@ def test_a_replaced_instance_is_found_no_more(archive_path: Path, tmp_path: Path
         assert match.instance is not None
         assert match.instance.current
         assert match.instance.attributes["InstanceNumber"] == 2
+
+
+def test_a_study_whose_files_disagree_on_the_patient(archive_path: Path, tmp_path: Path) -> None:
+    shared = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
+    for number, patient in enumerate(["A", "B", "A", ""], start=1):
+        data = make_instance(patient=f"P{number}", number=number, attributes={**shared, "PatientID": patient})
+        (tmp_path / f"{number}").write_bytes(data)
+    import_paths(archive_path, [tmp_path / f"{number}" for number in range(1, 5)], ImportOptions())
+    with Archive.open(archive_path) as archive:
+        numbers: dict[str, set[object]] = {}
+        for pattern in ("A", "b", "", "*", "C"):
+            numbers[pattern] = {
+                match.instance.attributes["InstanceNumber"]
+                for match in found(archive, Level.INSTANCE, f"PatientID={pattern}")
+                if match.instance is not None
+            }
+        assert numbers == {"A": {1, 3}, "b": {2}, "": {4}, "*": {1, 2, 3, 4}, "C": set()}
+        for match in found(archive, Level.INSTANCE):
+            assert match.path.startswith(f"patients/{match.patient.attributes.get('PatientID', 'NO-ID')}_")
+        (study,) = found(archive, Level.STUDY, "PatientID=B")
+        assert study.patient.attributes["PatientID"] == "B"
+        assert study.path.startswith("patients/B_")
+        (only,) = below(archive, study.study.key, Level.SERIES, patient=study.patient.key)
+        assert [match.patient.key for match in instances(archive, only)] == [study.patient.key]
 
 
 def test_value_of(archive: Archive) -> None:
