@@ -16,6 +16,7 @@ from dicomfs.errors import MountError
 from dicomfs.mount import kernel, mountpoint
 from dicomfs.mount.operations import Operations
 from dicomfs.mount.options import MountOptions
+from dicomfs.mount.place import place
 from dicomfs.mount.traced import traced
 from dicomfs.mount.watch import Watch
 from dicomfs.vfs.tree import Tree
@@ -68,16 +69,15 @@ class _Drive:
     def serve(self) -> bool:
         """Serve until unmounted or told to end; say whether nothing is left running."""
         try:
-            orderly = trio.run(self._main)
-        except* OSError as errors:
-            raise MountError(
-                f"{self._directory}: the connection to the kernel broke: {errors.exceptions[0]}"
-            ) from errors
+            return trio.run(self._main)
+        except Exception as error:
+            log.error("the drive ends: %s", place(error))
+            raise MountError(f"{self._directory}: the drive ended by an error: {place(error)}") from error
         finally:
             self._close()
-        return orderly
 
     async def _main(self) -> bool:
+        orderly = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_on_signal, nursery.cancel_scope)
             nursery.start_soon(self._announce)

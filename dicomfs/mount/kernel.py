@@ -18,9 +18,9 @@ def set_read_ahead(mountpoint: Path, kib: int) -> bool:
 
     Blocks until the drive answers: the kernel sets its own value while the drive starts.
     """
-    device = os.stat(mountpoint).st_dev
-    path = f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb"
     try:
+        device = os.stat(mountpoint).st_dev
+        path = f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb"
         with open(path, "w", encoding="ascii") as file:
             file.write(str(kib))
     except OSError:

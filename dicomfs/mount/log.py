@@ -17,6 +17,8 @@ def configure(path: Path | None, *, foreground: bool, debug: bool) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if debug else logging.INFO)
+    # pyfuse3 calls it an error when a reply finds that its caller was interrupted, which is usual.
+    logging.getLogger("pyfuse3").setLevel(logging.WARNING if debug else logging.CRITICAL)
 
 
 def _handler(path: Path | None, *, foreground: bool) -> logging.Handler:

@@ -47,9 +47,12 @@ def _unescape(field: bytes) -> str:
     return os.fsdecode(field)
 
 
-def prepare(mountpoint: Path, options: MountOptions) -> None:
+def prepare(archive: Path, mountpoint: Path, options: MountOptions) -> None:
     """Make sure that a drive can be mounted here; take away a dead one. Raise MountError."""
     _check_permission(options)
+    wanted = os.path.realpath(mountpoint)
+    if os.path.commonpath([wanted, os.path.realpath(archive)]) == wanted:
+        raise MountError(f"{mountpoint}: a drive there would hide its own archive; name another directory")
     there = mounted_at(mountpoint)
     try:
         os.statvfs(mountpoint)  # never answered from a cache, unlike stat

@@ -20,6 +20,7 @@ from pyfuse3 import EntryAttributes, FUSEError
 
 from dicomfs.errors import Damaged, DicomfsError, NotFound
 from dicomfs.mount.options import DAY_S, MountOptions
+from dicomfs.mount.place import place
 from dicomfs.mount.read_only import ReadOnly
 from dicomfs.vfs.node import Attributes, OpenFile
 from dicomfs.vfs.tree import NAME_MAX, Tree
@@ -32,7 +33,7 @@ BLOCK: Final = 512
 IO_SIZE: Final = 1 << 17
 FRAGMENT: Final = 4096
 READ_THREADS: Final = 16
-_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _COOKIES: Final = 2
 """`.` and `..` have cookies 1 and 2, which no entry of a tree can be told from; theirs are moved up."""
 _REPORTED: Final = 10_000
@@ -326,8 +327,7 @@ class Operations(ReadOnly):
         elif isinstance(error, DicomfsError):
             log.error("inode %d: %s", inode, error)
         else:
-            # The message of an unforeseen error may quote a file's contents: tell only its kind and place.
-            log.error("inode %d: internal error: %s", inode, _place(error))
+            log.error("inode %d: internal error: %s", inode, place(error))
         raise FUSEError(errno.EIO) from error
 
 
@@ -342,13 +342,3 @@ def _set_times(entry: EntryAttributes, time_ns: int) -> None:
     entry.st_mtime_ns = time_ns
     entry.st_ctime_ns = time_ns
     entry.st_atime_ns = time_ns
-
-
-def _place(error: BaseException) -> str:
-    trace = error.__traceback__
-    places = []
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        places.append(f"{os.path.basename(code.co_filename)}:{trace.tb_lineno} {code.co_name}")
-        trace = trace.tb_next
-    return f"{type(error).__name__} in {' > '.join(places)}"

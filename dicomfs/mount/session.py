@@ -19,7 +19,7 @@ def mount(archive: Path, mountpoint_path: Path, options: MountOptions, *, foregr
     directory = Path(os.path.abspath(mountpoint_path))
     if options.log is not None:
         options = replace(options, log=Path(os.path.abspath(options.log)))
-    mountpoint.prepare(directory, options)
+    mountpoint.prepare(archive, directory, options)
     stay = foreground or debug
 
     def run(ready: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ import pyfuse3
 import trio
 
 from dicomfs.errors import DicomfsError
+from dicomfs.mount.place import place
 from dicomfs.vfs.node import Changes
 from dicomfs.vfs.tree import Tree
 
@@ -37,10 +38,11 @@ class Watch:
             try:
                 found = self._tree.changes()
                 failing = False
-            except DicomfsError as error:
+            except Exception as error:  # noqa: BLE001 - a drive outlives whatever befalls its archive
                 # Likely a reindex in progress, which a later look will find done.
                 if not failing:
-                    log.warning("cannot look for changes: %s", error)
+                    reason = error if isinstance(error, DicomfsError) else place(error)
+                    log.warning("cannot look for changes: %s", reason)
                 failing = True
                 continue
             if found.directories or found.removed:

@@ -211,6 +211,43 @@ def test_a_signal_during_reads_does_not_hang(imported: tuple[Path, object], moun
     assert mounted_at(drive.path) is None
 
 
+HANGING = """
+import pathlib, sys, threading
+from dicomfs.vfs.plain import TextFile
+TextFile.read_ready = lambda *_: None
+TextFile.read = lambda *_: (pathlib.Path(sys.argv[4]).with_name("reading").touch(), threading.Event().wait())
+"""
+
+
+def test_a_signal_during_a_read_from_a_disk_that_hangs_does_not_hang(archive_path: Path, tmp_path: Path) -> None:
+    place = tmp_path / "drive"
+    place.mkdir()
+    words = [sys.executable, "-c", HANGING + SCRIPT, archive_path, place, "", tmp_path / "log", "foreground"]
+    process = subprocess.Popen(words, env=environment())
+    reader = None
+    try:
+        while mounted_at(place) is None:
+            assert process.poll() is None
+        reader = subprocess.Popen(["cat", place / "README.txt"], stderr=subprocess.PIPE, text=True)
+        while not (tmp_path / "reading").exists():
+            assert reader.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 0
+        assert reader.communicate(timeout=TIMEOUT_S)[1]
+        assert mounted_at(place) is None
+    finally:
+        process.kill()
+        if reader is not None:
+            reader.kill()
+        subprocess.run(["umount", "-l", place], capture_output=True, timeout=TIMEOUT_S)
+
+
+def test_a_drive_over_its_own_archive_is_refused(archive_path: Path, tmp_path: Path) -> None:
+    for place in (archive_path, tmp_path):
+        done = mount_daemon(archive_path, place, "nonempty", tmp_path / "log")
+        assert "would hide its own archive" in done.stderr
+
+
 def test_a_kill_during_reads_hurts_nothing(
     imported: tuple[Path, dict[Path, str]], mount_drive: Callable[..., Drive], tmp_path: Path
 ) -> None:
