@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -175,3 +178,55 @@ def test_an_output_that_cannot_be(run: Run, filled: Filled, output: str) -> None
     assert (ended.status, ended.out) == (1, "")
     assert ended.err.startswith(f"dicomfs: {output}: ")
     assert ended.err.count("\n") == 1
+
+
+def no_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_without_hard_links(run: Run, filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # FAT and exFAT sticks, and some network shares.
+    monkeypatch.setattr(os, "link", no_links)
+    assert run("export", "-a", filled.path, "--all", "-o", tmp_path).status == 0
+    found = files(tmp_path)
+    assert len(found) == 9
+    assert not any(name.endswith("-part") for name in found)
+    monkeypatch.setattr("dicomfs.export._present", lambda *_: None)  # somebody else was quicker
+    ended = run("export", "-a", filled.path, "--all", "-o", tmp_path)
+    assert ended.out == "9 files: 0 written (0 B), 0 present, 9 failed\n"
+    assert files(tmp_path) == found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small filesystem")
+def test_a_full_disk(run: Run, filled: Filled, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", small], check=True)
+    try:
+        ended = run("export", "-a", filled.path, "--all", "-o", small)
+        assert ended.status == 1
+        assert ended.out == ""
+        assert ended.err.startswith("dicomfs: ")
+        assert "No space left on device" in ended.err
+        assert ended.err.count("\n") == 1
+        found = files(small)
+    finally:
+        subprocess.run(["umount", small], check=True)
+    whole = {one["path"].removeprefix("patients/"): one["sha256"] for one in instances(run, filled)}
+    assert found.items() <= whole.items()
+    assert len(found) < 9
+
+
+def test_hurt_files_are_not_exported(run: Run, filled: Filled, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    shutil.copytree(filled.path, path)
+    (pack,) = (path / "packs").glob("*.zip")
+    with pack.open("r+b") as file:
+        # Inside the first blobs, which lie at the front of a pack.
+        file.seek(2000)
+        file.write(bytes(500))
+    ended = run("export", "-a", path, "--all", "-o", tmp_path / "out")
+    assert ended.status == 1
+    assert "failed: " in ended.err
+    whole = {one["path"].removeprefix("patients/"): one["sha256"] for one in instances(run, filled)}
+    assert files(tmp_path / "out").items() < whole.items()
