@@ -84,7 +84,7 @@ def _describe_deflated(data: Data, file: Part10) -> Described:
     read = _attributes(values, file)
     fault = walk.fault if inflated.complete else None
     if not inflated.whole:
-        fault = Fault(True, len(data), f"the data ends within the deflated data set that starts at byte {file.start}")
+        fault = Fault(True, len(data), f"the deflated data set at byte {file.start} ends too early or is damaged")
     verdict, reason = _verdict(file, values, read, fault)
     return Described(verdict, reason, file.transfer_syntax, spans, read)
 

@@ -7,6 +7,7 @@ bytes decide. A deflated data set is inflated here, as far as a header can reach
 """
 
 import zlib
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from dicomfs.dicom.encoding import (
@@ -38,6 +39,7 @@ DEFLATED: Final = frozenset(
 
 INFLATED_HEADER: Final = 1 << 24
 """So much of a deflated data set is inflated to find its attributes: they come before the pixel data."""
+DEFLATED_PIECE: Final = 1 << 16
 INFLATED_PIECE: Final = 1 << 22
 INFLATED_AT_MOST: Final = 1 << 28
 """So much is inflated to find out whether the stream is whole; a longer one is taken to be."""
@@ -106,31 +108,41 @@ def text_of_uid(value: bytes) -> str:
 
 
 def inflate(data: Data, start: int) -> Inflated | None:
-    """Inflate the data set at `start`, which should be raw deflate but may have a zlib or gzip head."""
-    with memoryview(data) as view, view[start:] as stream:
-        for window_bits in (-zlib.MAX_WBITS, zlib.MAX_WBITS + 32):
-            inflater = zlib.decompressobj(window_bits)
-            try:
-                head = inflater.decompress(stream, INFLATED_HEADER)
-            except zlib.error:
+    """Inflate the data set at `start`, which should be raw deflate but may have a zlib or gzip head.
+
+    None when it is none of them. Memory is bounded by INFLATED_HEADER, time by INFLATED_AT_MOST.
+    """
+    for window_bits in (-zlib.MAX_WBITS, zlib.MAX_WBITS + 32):
+        inflater = zlib.decompressobj(window_bits)
+        head: list[bytes] = []
+        inflated = 0
+        try:
+            for piece in _pieces(data, start, inflater):
+                if inflated < INFLATED_HEADER:
+                    head.append(piece)
+                inflated += len(piece)
+                if inflated >= INFLATED_AT_MOST:
+                    break
+        except zlib.error:
+            if not inflated:
                 continue
-            return Inflated(head, inflater.eof, _is_whole(inflater, len(head)))
+            return Inflated(b"".join(head), complete=False, whole=False)
+        whole = inflater.eof or inflated >= INFLATED_AT_MOST
+        return Inflated(b"".join(head), complete=inflater.eof and inflated < INFLATED_HEADER, whole=whole)
     return None
 
 
-def _is_whole(inflater: "zlib._Decompress", inflated: int) -> bool:
-    while not inflater.eof and inflated < INFLATED_AT_MOST:
-        try:
-            piece = inflater.decompress(inflater.unconsumed_tail, INFLATED_PIECE)
-        except zlib.error:
-            return False
-        if not piece:
-            return inflater.eof
-        inflated += len(piece)
-    return True
-
-
-
+def _pieces(data: Data, start: int, inflater: "zlib._Decompress") -> Iterator[bytes]:
+    # In pieces on both sides: zlib copies what it was given and has not used.
+    for at in range(start, len(data), DEFLATED_PIECE):
+        given = bytes(data[at : at + DEFLATED_PIECE])
+        while given and not inflater.eof:
+            yield inflater.decompress(given, INFLATED_PIECE)
+            given = inflater.unconsumed_tail
+        if inflater.eof:
+            return
+    while not inflater.eof and (piece := inflater.decompress(b"", INFLATED_PIECE)):
+        yield piece
 
 
 def _starts_like_data_set(data: Data) -> bool:

@@ -197,9 +197,9 @@ def test_depth_costs_in_proportion(writer: Writer, undefined: bool) -> None:
     identity = writer.identity()
     calls = [
         calls_to_describe(part10(nested(writer, depth, undefined=undefined) + identity, writer.transfer_syntax))
-        for depth in (1_500, 50_000, 100_000)
+        for depth in (1_500, 10_000, 100_000)
     ]
-    assert calls[2] < 2.2 * calls[1]
+    assert calls[2] < 10.5 * calls[1]
     assert all(less < more for less, more in pairwise(calls))
 
 

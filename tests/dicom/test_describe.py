@@ -1,6 +1,9 @@
 """Verdicts: what is an instance, what is cut off, what lacks its UIDs, what is no DICOM at all."""
 
+import gzip
 import mmap
+import random
+import zlib
 
 import pytest
 
@@ -49,6 +52,8 @@ INSTANCES = {
     "implicit big endian, no meta": Writer("", "", implicit=True, big=True).identity(),
     "deflated": part10(deflated(INSTANCE), DEFLATED_UID),
     "deflated, followed by padding": part10(deflated(INSTANCE) + b"\0", DEFLATED_UID),
+    "deflated, with a zlib head": part10(zlib.compress(INSTANCE), DEFLATED_UID),
+    "deflated, with a gzip head": part10(gzip.compress(INSTANCE), DEFLATED_UID),
     "says deflated, is not": part10(INSTANCE + PIXELS, DEFLATED_UID),
     "says implicit, is explicit": part10(INSTANCE + PIXELS, IMPLICIT_UID),
     "says explicit, is implicit": part10(IMPLICIT.identity(), EXPLICIT_UID),
@@ -123,6 +128,8 @@ CUT = {
     "between fragments": part10(INSTANCE + EXPLICIT.encapsulated([b"a" * 300]), JPEG_UID)[:-8],
     "and zeros follow": part10(INSTANCE + EXPLICIT.encapsulated([b"a" * 300], closed=False) + bytes(512), JPEG_UID),
     "in a deflated stream": part10(deflated(INSTANCE + TEXT + PIXELS), DEFLATED_UID)[:-4],
+    "damage in a deflated stream": part10(deflated(INSTANCE + TEXT + bytes(range(256)) * 300)[:-90] + b"\xff" * 90,
+                                          DEFLATED_UID),
     "in what was deflated": part10(deflated((INSTANCE + TEXT)[:-2]), DEFLATED_UID),
     "a huge length": part10(INSTANCE + EXPLICIT.element(0x00090010, "UT", b"abc", 0xFFFFFFFE)),
     "a defined sequence": part10(INSTANCE + EXPLICIT.sequence(0x00880200, [EXPLICIT.item(TEXT)]))[:-1],
@@ -199,6 +206,15 @@ def test_the_reason_says_where_and_which_element() -> None:
     start = data.index(PIXELS)
     described = describe(data[:-200])
     assert described.reason == f"7FE0,0010 at byte {start} declares 1200 bytes, more than are left"
+
+
+def test_a_damaged_deflated_stream_is_read_as_far_as_it_goes() -> None:
+    stream = deflated(INSTANCE + EXPLICIT.element(0x7FE00010, "OW", random.Random(1).randbytes(400_000)))
+    data = part10(stream[:200_000] + bytes([stream[200_000] ^ 1]) + stream[200_001:-9], DEFLATED_UID)
+    described = describe(data)
+    assert described.verdict == Verdict.CUT_OFF
+    assert described.attributes is not None
+    assert described.attributes.study["StudyInstanceUID"] == STUDY
 
 
 def test_the_reason_names_what_is_missing() -> None:
