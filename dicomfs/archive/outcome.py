@@ -54,7 +54,7 @@ class ImportReport:
     stopped: str = ""
     """Why the run ended before its last input, or empty."""
     not_imported: int = 0
-    """Conflicting files that the options kept out."""
+    """Conflicting files that were kept out although nobody asked for that."""
     explicit_skipped: int = 0
     """Inputs named themselves that are no DICOM instances."""
 

@@ -91,7 +91,7 @@ class Results:
         report.outcomes[result.outcome] += 1
         if result.outcome is Outcome.IMPORTED or (result.outcome is Outcome.CONFLICT and result.reason in _KEPT):
             report.bytes_in += result.size
-        if result.outcome is Outcome.CONFLICT and result.reason not in _KEPT:
+        if result.outcome is Outcome.CONFLICT and result.reason == CONFLICT_REASONS["error"]:
             report.not_imported += 1
         if result.outcome is Outcome.SKIPPED and result.explicit:
             report.explicit_skipped += 1

@@ -22,7 +22,7 @@ _END_TIMEOUT_S: Final = 10
 _PROGRAM: Final = "import sys; from dicomfs.archive.worker import main; main(sys.argv[1:])"
 
 
-class WorkerLost(DicomfsError):  # noqa: N818 - like the others of errors.py
+class WorkerLost(DicomfsError):
     """A worker process ended before its work did."""
 
 

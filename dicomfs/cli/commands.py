@@ -27,7 +27,7 @@ _COMMANDS = {
 }
 
 
-class NobodyReads(Exception):  # noqa: N818  no error of ours
+class NobodyReads(Exception):
     """Stdout is a pipe that was closed; click would end the program for a BrokenPipeError by itself."""
 
 
