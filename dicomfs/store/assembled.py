@@ -129,7 +129,10 @@ class AssembledFile:
         left = LOOK_AHEAD
         while left and number < len(recipe.blobs):
             if recipe.blobs[number] is not None:
-                location = self._location(number)
+                try:
+                    location = self._location(number)
+                except Damaged:
+                    return  # which concerns the read that gets there
                 if location.codec == codecs.PLAIN:
                     return
                 self._blobs.look_ahead(location)

@@ -71,7 +71,7 @@ class BlobReader:
         if at.codec == codecs.PLAIN or key in self._decoded or key in self._decoding:
             return
         with self._lock:
-            if key in self._decoding or len(self._decoding) >= _QUEUE:
+            if key in self._decoded or key in self._decoding or len(self._decoding) >= _QUEUE:
                 return
             if self._decoders is None:
                 self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
@@ -101,23 +101,29 @@ class BlobReader:
             plain = _decode_stored(at, stored)
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             with self._lock:
-                self._decoding.pop(key, None)
-            future.set_exception(error)
+                if self._decoding.pop(key, None) is not None:
+                    future.set_exception(error)
             return
         with self._lock:
-            self._decoding.pop(key, None)
+            if self._decoding.pop(key, None) is None:
+                return  # closed in the meantime, which the future tells
             self._decoded[key] = plain
             self._cached += len(plain)
             while self._cached > self._cache_bytes and len(self._decoded) > 1:
                 _, oldest = self._decoded.popitem(last=False)
                 self._cached -= len(oldest)
-        future.set_result(plain)
+            future.set_result(plain)
 
     def close(self) -> None:
-        """End the decoders."""
+        """End the decoders; whoever waits for a blob that they had not begun gets an error."""
         if self._decoders is not None:
             self._decoders.shutdown(cancel_futures=True)
-        self._decoded.clear()
+        with self._lock:
+            for future in self._decoding.values():
+                future.set_exception(Damaged("the archive was closed"))
+            self._decoding.clear()
+            self._decoded.clear()
+            self._cached = 0
 
 
 def _decode_stored(at: Location, stored: bytes) -> memoryview:

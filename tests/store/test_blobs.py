@@ -1,0 +1,180 @@
+"""A byte that changed on the disk is never handed out: every one of them is covered by a checksum."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from dicomfs.errors import Damaged
+from dicomfs.store.blobs import BlobReader
+from dicomfs.store.packs import PackDirectory
+from dicomfs.store.store import Store
+from tests.store import shelf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dicomfs.store.location import Location
+
+CHUNK = 1 << 16
+
+
+def smooth(length: int) -> bytes:
+    return b"".join((n // 5).to_bytes(2, "little") for n in range(length // 2 + 1))[:length]
+
+
+BLOBS = {
+    "plain, less than a piece": shelf.coded(random.Random(1).randbytes(1_000)),
+    "plain, one piece": shelf.coded(random.Random(2).randbytes(CHUNK)),
+    "plain, four pieces": shelf.coded(random.Random(3).randbytes(3 * CHUNK + 17)),
+    "zstd": shelf.coded(smooth(70_000), 1),
+    "planes": shelf.coded(smooth(70_001), 2),
+}
+
+
+class Stored(NamedTuple):
+    packs: Path
+    at: Location
+    data: bytes
+
+
+@pytest.fixture(params=BLOBS)
+def stored(tmp_path: Path, request: pytest.FixtureRequest) -> Stored:
+    root = shelf.make(tmp_path / "store")
+    shelf.fill(root, [(b"", BLOBS.values())])
+    store = Store(root, shelf.TABLES)
+    one = BLOBS[request.param]
+    at = shelf.locations(store, [one])[one.blob]
+    data = bytes(store.blobs.whole(at))
+    store.close()
+    return Stored(root / "packs", at, data)
+
+
+def flip(stored: Stored, at: int) -> None:
+    fd = os.open(stored.packs / f"{stored.at.pack:08d}.zip", os.O_RDWR)
+    try:
+        (byte,) = os.pread(fd, 1, stored.at.offset + at)
+        os.pwrite(fd, bytes([byte ^ 0x40]), stored.at.offset + at)
+    finally:
+        os.close(fd)
+
+
+def reader(stored: Stored) -> BlobReader:
+    return BlobReader(PackDirectory(stored.packs))
+
+
+def places(stored: Stored) -> list[int]:
+    """Choose bytes of every piece, the edges of pieces among them."""
+    edges = {0, 1, 2, 3, 4, 5, 8, 17, stored.at.stored - 1, stored.at.stored - 4, stored.at.stored // 2}
+    edges |= {edge for piece in range(0, stored.at.stored, CHUNK) for edge in (piece, piece - 1, piece + CHUNK // 2)}
+    return sorted(edge for edge in edges if 0 <= edge < stored.at.stored)
+
+
+def test_reads_give_what_was_stored(stored: Stored) -> None:
+    blobs = reader(stored)
+    assert bytes(blobs.whole(stored.at)) == stored.data
+    generator = random.Random(4)
+    for _ in range(50):
+        start = generator.randrange(len(stored.data))
+        end = generator.randint(start, len(stored.data))
+        assert bytes(blobs.read(stored.at, start, end)) == stored.data[start:end]
+        assert bytes(blobs.ready(stored.at, start, end) or b"") == stored.data[start:end]
+    blobs.close()
+
+
+def test_a_changed_byte_is_never_handed_out(stored: Stored) -> None:
+    for place in places(stored):
+        flip(stored, place)
+        blobs = reader(stored)
+        with pytest.raises(Damaged):
+            blobs.whole(stored.at)
+        end = len(stored.data)
+        if stored.at.codec:
+            # No part of it can be had, and nothing wrong stays in the cache.
+            assert blobs.ready(stored.at, 0, end) is None
+            for start in (0, end // 2, end - 1):
+                with pytest.raises(Damaged):
+                    blobs.read(stored.at, start, end)
+            assert blobs.ready(stored.at, 0, end) is None
+        else:
+            piece = place // CHUNK
+            for start in range(0, end, 20_000):
+                stop = min(start + 20_000, end)
+                touches = start // CHUNK <= piece <= (stop - 1) // CHUNK
+                for read in (blobs.read, blobs.ready):
+                    if touches:
+                        with pytest.raises(Damaged):
+                            read(stored.at, start, stop)
+                    else:
+                        data = read(stored.at, start, stop)
+                        assert data is not None
+                        assert bytes(data) == stored.data[start:stop]
+        blobs.close()
+        flip(stored, place)
+    assert bytes(reader(stored).whole(stored.at)) == stored.data
+
+
+def test_looking_ahead_at_damage_leaves_the_error_to_the_reader(stored: Stored) -> None:
+    flip(stored, stored.at.stored // 2)
+    blobs = reader(stored)
+    blobs.look_ahead(stored.at)
+    with pytest.raises(Damaged):
+        blobs.read(stored.at, 0, len(stored.data))
+    blobs.close()
+
+
+def test_a_pack_that_was_cut_off(stored: Stored) -> None:
+    os.truncate(stored.packs / f"{stored.at.pack:08d}.zip", stored.at.offset + stored.at.stored - 1)
+    blobs = reader(stored)
+    end = len(stored.data)
+    for read in (lambda: blobs.whole(stored.at), lambda: blobs.read(stored.at, 0, end)):
+        with pytest.raises(Damaged, match="cut off"):
+            read()
+    assert blobs.ready(stored.at, 0, end) is None
+    blobs.close()
+
+
+def test_a_pack_that_is_cut_while_it_is_read(stored: Stored) -> None:
+    """The mapping still reaches past the new end; touching it there would kill the process."""
+    blobs = reader(stored)
+    end = len(stored.data)
+    blobs.read(stored.at, 0, end)
+    blobs.ready(stored.at, 0, end)
+    os.truncate(stored.packs / f"{stored.at.pack:08d}.zip", 10)
+    if stored.at.codec == 0:
+        # Its first page is still there and ends in zeros; the pages after it are gone.
+        with contextlib.suppress(Damaged):
+            assert blobs.ready(stored.at, 0, end) is None
+        with pytest.raises(Damaged):
+            blobs.read(stored.at, 0, end)
+    else:
+        # Decoded bytes were checked when they were decoded.
+        assert bytes(blobs.read(stored.at, 0, end)) == stored.data
+    blobs.close()
+
+
+def test_a_pack_that_is_missing(stored: Stored) -> None:
+    os.unlink(stored.packs / f"{stored.at.pack:08d}.zip")
+    blobs = reader(stored)
+    with pytest.raises(Damaged, match="missing"):
+        blobs.read(stored.at, 0, 1)
+    blobs.close()
+
+
+def test_a_pack_that_grows(tmp_path: Path) -> None:
+    """A mount maps the pack that an import is still writing to."""
+    path = tmp_path / "00000001.zip"
+    first, second = random.Random(1).randbytes(10_000), random.Random(2).randbytes(90_000)
+    path.write_bytes(first)
+    pack = PackDirectory(tmp_path).open(1)
+    held = pack.resident(100, 50)
+    assert held == first[100:150]
+    with path.open("ab") as file:
+        file.write(second)
+    assert pack.resident(9_990, 20_000) == (first + second)[9_990:29_990]
+    assert held == first[100:150]
+    assert pack.resident(99_999, 2) is None
