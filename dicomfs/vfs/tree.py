@@ -62,10 +62,13 @@ class Tree:
         self._created_ns = int(datetime.fromisoformat(archive.settings.created).timestamp()) * 10**9
         links = sum(known.links_instances for _, known in shown)
         self._catalog: Provider = Catalog(archive, links or 1, self._created_ns)
-        quarantine: Provider = Quarantine(archive.path / "quarantine")
-        self._fixed: dict[INode, Provider] = {PATIENTS: self._catalog, QUARANTINE: quarantine}
-        self._computed: dict[int, Provider] = {COMPUTED_QUARANTINE: quarantine}
-        self._providers = [self._catalog, *({quarantine} if QUARANTINE in self._roots.values() else ())]
+        self._fixed: dict[INode, Provider] = {PATIENTS: self._catalog}
+        self._computed: dict[int, Provider] = {}
+        self._providers: list[Provider] = [self._catalog]
+        if QUARANTINE in self._roots.values():
+            quarantine = Quarantine(archive.path / "quarantine")
+            self._fixed[QUARANTINE] = self._computed[COMPUTED_QUARANTINE] = quarantine
+            self._providers.append(quarantine)
         self._statistics: Statistics | None = None
 
     def attributes(self, ino: INode) -> Attributes | None:

@@ -115,7 +115,9 @@ def test_numbers_that_are_no_nodes_are_not_found(stock: Stock) -> None:
 def test_the_views_are_those_named(stock: Stock) -> None:
     assert [entry[1] for entry in Tree(stock.archive).entries(ROOT)] == [PATIENTS, README, QUARANTINE]
     assert [entry[1] for entry in Tree(stock.archive, ["patients"]).entries(ROOT)] == [PATIENTS, README]
+    quarantined = next(iter(Tree(stock.archive).entries(QUARANTINE)))
     assert Tree(stock.archive, ["patients"]).lookup(ROOT, b"quarantine") is None
+    assert Tree(stock.archive, ["patients"]).attributes(quarantined[1]) is None
     with pytest.raises(UsageError, match="no view 'dates'; the views are: patients, quarantine"):
         Tree(stock.archive, ["dates"])
 
