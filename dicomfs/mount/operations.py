@@ -85,7 +85,7 @@ class Look:
 
 
 class Operations(ReadOnly):
-    """One mounted drive. Belongs to the trio thread; only `OpenFile.read` and `xattr` leave it."""
+    """One mounted drive. Belongs to the trio thread; only `OpenFile.read`, `open` and `xattr` leave it."""
 
     supports_dot_lookup = True
     enable_writeback_cache = False
@@ -250,7 +250,11 @@ class Operations(ReadOnly):
         if flags & _WRITING:
             raise FUSEError(errno.EROFS)
         try:
-            file = self._tree.open(inode)
+            file = self._tree.open_ready(inode)
+            if file is None:
+                file = await trio.to_thread.run_sync(
+                    self._tree.open, inode, abandon_on_cancel=True, limiter=self._threads
+                )
         except Exception as error:  # noqa: BLE001
             self._fail(error, inode)
         handle = self._next_handle

@@ -58,6 +58,10 @@ class Catalog:
         """Open an instance."""
         return self._archive.open_instance(ino)
 
+    def open_ready(self, ino: INode) -> OpenFile | None:
+        """Open an instance if its header is in memory."""
+        return self._archive.open_instance_ready(ino)
+
     def xattr_names(self, ino: INode) -> list[bytes]:
         """Return the names of the few attributes that copies should carry."""
         return xattrs.names(self._archive, ino)

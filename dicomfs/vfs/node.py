@@ -86,7 +86,10 @@ class Provider(Protocol):
         """Return the directory of a node; of a view's root, the root of the drive."""
 
     def open(self, ino: INode) -> OpenFile:
-        """Open a file; raise NotFound where there is none."""
+        """Open a file; wait as long as it takes. Raise NotFound where there is none, or Damaged."""
+
+    def open_ready(self, ino: INode) -> OpenFile | None:
+        """Return the same if nothing has to be waited for, else None."""
 
     def xattr_names(self, ino: INode) -> list[bytes]:
         """Return the names of the extended attributes that are worth copying."""

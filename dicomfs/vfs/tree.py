@@ -120,6 +120,11 @@ class Tree:
             raise NotFound(f"there is no file with inode number {ino}")
         return provider.open(ino)
 
+    def open_ready(self, ino: INode) -> OpenFile | None:
+        """Return the same if nothing has to be waited for, else None."""
+        provider = self._provider(ino)
+        return self.open(ino) if provider is None else provider.open_ready(ino)
+
     def xattr_names(self, ino: INode) -> list[bytes]:
         """Return the names of the extended attributes that are worth copying."""
         provider = self._provider(ino)

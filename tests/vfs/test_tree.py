@@ -68,6 +68,16 @@ def test_files_hold_what_was_imported(stock: Stock) -> None:
     assert sorted(found) == sorted(stock.written.values())
 
 
+def test_a_file_opened_without_waiting_is_the_same(stock: Stock) -> None:
+    tree = Tree(stock.archive)
+    for _, ino, is_directory in walk(tree):
+        if not is_directory:
+            whole = read(tree, ino)
+            file = tree.open_ready(ino)
+            assert file is None or bytes(file.read(0, file.size)) == whole
+    assert tree.open_ready(README) is not None
+
+
 def test_sizes_are_those_of_the_bytes(stock: Stock) -> None:
     tree = Tree(stock.archive)
     for _, ino, is_directory in walk(tree):
