@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from dicomfs.archive.check import check
 
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.check import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -180,17 +180,6 @@ def drive(archive: Path, *options: str) -> Iterator[Path]:
             yield Path(name)
         finally:
             subprocess.run(["fusermount3", "-u", "-z", "-q", name])
-
-
-def server_of(mountpoint: Path) -> int:
-    """Return the process that serves a drive."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if str(mountpoint).encode() in words and b"mount" in words:
-                    return int(entry.name)
-    raise AssertionError(f"nobody serves {mountpoint}")
 
 
 def sha256_of_tree(directory: Path) -> dict[str, str]:

@@ -67,6 +67,9 @@ class Gathered:
     def row(self, row: Row) -> None:
         self.rows.append(row)
 
+    def risk(self) -> None:
+        pass
+
     def outcome(self, outcome: Outcome, reason: str, size: int, sha256: bytes, sop_instance_uid: str) -> None:
         self.outcomes.append((outcome, reason))
 
