@@ -1,8 +1,9 @@
 """Turn one source file into blobs and a header: what a worker process does, file by file.
 
-Each piece is proved before it leaves: what was compressed is decoded again and compared with the
-source, so that the recipe, replayed, gives the very bytes whose SHA-256 was taken. A blob that is
-in the archive already is proved by its SHA-256.
+Every file is proved before it leaves: blobs are decoded again, the compressed header too, and the
+recipe in it is replayed against the source, extent by extent. A file whose parts do not prove right is
+kept whole. A blob that is in the archive already is proved by its SHA-256. What is read from a mapping,
+which may change meanwhile, is hashed a second time as it is given away.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from dicomfs.dicom.split import FRAGMENT, FRAME, LITERAL, Span
 from dicomfs.store import codec as codecs
 from dicomfs.store import recipe as recipes
 from dicomfs.store.location import crcs_for
-from dicomfs.store.recipe import MAX_BLOB, BlobId, Extent
+from dicomfs.store.recipe import MAX_BLOB, BlobId, Extent, Recipe
 
 BUFFER: Final = 64 << 20
 """Files up to this size are read into one buffer that is used again; larger ones are mapped."""
@@ -38,6 +39,14 @@ _REBASE: Final = 0.25
 _LENGTH = Struct("<I")
 
 View = memoryview
+
+
+class _Misfit(Exception):
+    """The parts of a file do not make the file."""
+
+
+class _Changed(Exception):
+    """The source is not what it was when its SHA-256 was taken."""
 
 
 class Row(NamedTuple):
@@ -67,6 +76,9 @@ class Sink(Protocol):
 
     def row(self, row: Row) -> None:
         """End a file that was split."""
+
+    def risk(self) -> None:
+        """Tell everything before a file that may end this process."""
 
     def outcome(self, outcome: Outcome, reason: str, size: int, sha256: bytes, sop_instance_uid: str) -> None:
         """End a file that was not."""
@@ -112,13 +124,19 @@ class Splitter:
             with open(path, "rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size <= BUFFER:
-                    self._split(self._read(file.fileno()))
+                    self._split(self._read(file.fileno()), mapped=False)
                     return
-                with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as data:
+                # Should the file shrink, this process dies: everything before it has to be told first.
+                self._sink.risk()
+                with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as mapped:
                     mapped.madvise(mmap.MADV_SEQUENTIAL)
-                    self._split(data)
+                    data = memoryview(mapped)
+                    try:
+                        self._split(data, mapped=True)
+                    finally:
+                        data.release()
         except OSError as error:
-            reason = f"cannot be read: {error.strerror or type(error).__name__}"
+            reason = f"cannot be read: {error.strerror or error}"
             self._sink.outcome(Outcome.FAILED, reason, 0, b"", "")
 
     def _read(self, fd: int) -> memoryview:
@@ -133,58 +151,81 @@ class Splitter:
             if length > BUFFER:
                 raise OSError(0, "the file is growing while it is read")
 
-    def _split(self, data: memoryview) -> None:
+    def _split(self, data: memoryview, *, mapped: bool) -> None:
         sha256 = hashlib.sha256(data).digest()
         size = len(data)
         if self._known.file(sha256):
             self._sink.outcome(Outcome.PRESENT, "", size, sha256, "")
             return
-        described = describe(data)
+        try:
+            described = describe(data)
+        except Exception as error:  # noqa: BLE001 - whatever a file does to us, the others go on
+            reason = f"cannot be parsed ({type(error).__name__}): please report it"
+            self._sink.outcome(Outcome.QUARANTINED, reason, size, sha256, "")
+            return
         if described.attributes is None or described.verdict != Verdict.DICOM:
-            outcome = _OUTCOMES[described.verdict]
-            self._sink.outcome(outcome, described.reason, size, sha256, "")
+            self._sink.outcome(_OUTCOMES[described.verdict], described.reason, size, sha256, "")
             return
         attributes = described.attributes
         self._sink.begin(sha256, str(attributes.instance["SOPInstanceUID"]))
         if self._describe_only:
             self._sink.row(Row(size, sha256, NO_BASE, b"", 0, attributes))
             return
-        pieces = _pieces(described.spans)
-        extents = self._give_blobs(data, pieces)
-        literals = b"".join(data[piece.start : piece.end] for piece in pieces if piece.kind == LITERAL)
-        if sum(length for length, _ in extents) != size:
-            raise AssertionError("the spans of a file do not tile it")
-        base, body = self._header(recipes.encode(extents), literals, attributes)
-        self._sink.row(Row(size, sha256, base, body, len(literals), attributes))
-
-    def _give_blobs(self, data: memoryview, pieces: list[Span]) -> list[Extent]:
-        bulk = [piece for piece in pieces if piece.kind != LITERAL]
-        ids = [BlobId(hashlib.sha256(data[piece.start : piece.end]).digest()) for piece in bulk]
-        known = iter(zip(ids, self._known.blobs(ids), strict=True))
-        extents: list[Extent] = []
-        given: set[BlobId] = set()
-        for piece in pieces:
-            if piece.kind == LITERAL:
-                extents.append((piece.end - piece.start, None))
+        for spans in (described.spans, [Span(FRAME, 0, size, 1)]):
+            try:
+                row = self._prove(data, _pieces(spans), sha256, attributes, mapped=mapped)
+            except _Misfit:
                 continue
-            blob, stored_already = next(known)
-            extents.append((piece.end - piece.start, blob))
-            if not stored_already and blob not in given:
-                given.add(blob)
-                self._give(blob, data[piece.start : piece.end], piece)
-        return extents
+            except _Changed:
+                break
+            self._sink.row(row)
+            return
+        reason = "changed while it was read: import it again" if mapped else "cannot be kept exactly: please report it"
+        self._sink.outcome(Outcome.FAILED, reason, size, sha256, "")
 
-    def _give(self, blob: BlobId, data: memoryview, piece: Span) -> None:
+    def _prove(
+        self, data: memoryview, pieces: list[Span], sha256: bytes, attributes: Attributes, *, mapped: bool
+    ) -> Row:
+        """Give the blobs and return the row, or raise _Misfit."""
+        ends = [0, *(piece.end for piece in pieces)]
+        if ends[-1] != len(data) or any(piece.start != end for piece, end in zip(pieces, ends, strict=False)):
+            raise _Misfit
+        replayed = hashlib.sha256()
+        extents: list[Extent] = []
+        literals: list[bytes | memoryview] = []
+        for piece in pieces:
+            part: bytes | memoryview = data[piece.start : piece.end]
+            if mapped:
+                part = bytes(part)
+                replayed.update(part)
+            if piece.kind == LITERAL:
+                literals.append(part)
+                extents.append((len(part), None))
+            else:
+                extents.append((len(part), self._give(memoryview(part), piece)))
+        if mapped and replayed.digest() != sha256:
+            raise _Changed
+        literal = b"".join(literals)
+        base, body = self._header(recipes.encode(extents), literal, attributes, extents)
+        return Row(len(data), sha256, base, body, len(literal), attributes)
+
+    def _give(self, data: memoryview, piece: Span) -> BlobId:
+        blob = BlobId(hashlib.sha256(data).digest())
+        if self._known.blobs([blob])[0]:
+            return blob
         codec, stored = codecs.PLAIN, data
         if self._coded and piece.kind != FRAGMENT:
             codec, coded = codecs.encode(data, piece.sample_bytes if piece.kind == FRAME else 1)
             stored = memoryview(coded)
-            if codec != codecs.PLAIN and not _same(codecs.decode(codec, stored, len(data)), data):
+            if not _same(codecs.decode(codec, stored, len(data)), data):
                 codec, stored = codecs.PLAIN, data
         crc = crc32(stored)
         self._sink.blob(blob, codec, len(data), stored, crc, crcs_for(codec, stored, crc))
+        return blob
 
-    def _header(self, recipe: bytes, literals: bytes, attributes: Attributes) -> tuple[bytes, bytes]:
+    def _header(
+        self, recipe: bytes, literals: bytes, attributes: Attributes, extents: list[Extent]
+    ) -> tuple[bytes, bytes]:
         """Compress recipe and literals against the series' base; return base and body."""
         header = b"".join((_LENGTH.pack(len(recipe)), recipe, literals))
         context = self._context(attributes, literals)
@@ -192,8 +233,10 @@ class Splitter:
         if len(body) > _REBASE * len(header) and len(literals) > 1024 and context is not self._no_base:
             context = self._new_base(attributes, literals)
             body = context.compressor.compress(header)
-        if context.decompressor.decompress(body, max_output_size=len(header)) != header:
-            raise AssertionError("a header does not decode to itself")
+        replayed = memoryview(context.decompressor.decompress(body, max_output_size=len(header)))
+        end = _LENGTH.size + int.from_bytes(replayed[: _LENGTH.size], "little")
+        if replayed[end:] != literals or not _replays(Recipe(replayed[_LENGTH.size : end]), extents):
+            raise _Misfit
         return context.base, body
 
     def _context(self, attributes: Attributes, literals: bytes) -> _Context:
@@ -251,6 +294,17 @@ def _pieces(spans: Sequence[Span]) -> list[Span]:
         starts = range(span.start, span.end, MAX_BLOB)
         pieces += (Span(kind, start, min(start + MAX_BLOB, span.end), span.sample_bytes) for start in starts)
     return pieces
+
+
+def _replays(recipe: Recipe, extents: list[Extent]) -> bool:
+    """Say whether a recipe takes the same bytes from the same places; neighbouring literals count as one."""
+    joined: list[Extent] = []
+    for length, blob in extents:
+        if blob is None and joined and joined[-1][1] is None:
+            joined[-1] = (joined[-1][0] + length, None)
+        elif length:
+            joined.append((length, blob))
+    return joined == list(zip(recipe.lengths, recipe.blobs, strict=True))
 
 
 def _same(one: memoryview, other: memoryview) -> bool:

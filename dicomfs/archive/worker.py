@@ -154,6 +154,10 @@ class SlotSink:
         if len(self._items) >= _CHUNK_ITEMS:
             self.send(last=False)
 
+    def risk(self) -> None:
+        """Tell everything before a file that may end this process."""
+        self.send(last=False)
+
     def outcome(self, outcome: Outcome, reason: str, size: int, sha256: bytes, sop_instance_uid: str) -> None:
         """End a file that was not."""
         self._items.append(Ended(outcome, reason, size, sha256, sop_instance_uid))

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from dicomfs.archive.worker import SLOT_BYTES, SLOTS, Chunk, Item
+from dicomfs.archive.splitting import Row
+from dicomfs.archive.worker import SLOT_BYTES, SLOTS, Chunk, Ended, Item
 from dicomfs.errors import DicomfsError
 
 _AHEAD: Final = 2
@@ -52,6 +53,13 @@ class _Worker:
         self.connection = Connection(ours.detach())
         self.batches: deque[Sequence[str]] = deque()
         self.chunks: deque[Chunk] = deque()
+        self.answered = 0
+        """How many files of the batch in work were told of."""
+
+    def reading(self) -> str:
+        """Return the first file that was not told of."""
+        batch = self.batches[sum(last for _, _, last in self.chunks)]
+        return batch[min(self.answered, len(batch) - 1)]
 
 
 class Workers:
@@ -123,7 +131,10 @@ class Workers:
         for ready in wait(list(by_connection)):
             worker = by_connection[ready]  # type: ignore[index]  # wait() gives back what it was given
             try:
-                worker.chunks.append(worker.connection.recv())
+                chunk: Chunk = worker.connection.recv()
+                worker.chunks.append(chunk)
+                done = sum(isinstance(item, Row | Ended) for item in chunk[1])
+                worker.answered = 0 if chunk[2] else worker.answered + done
             except (EOFError, ConnectionError) as error:
                 raise self._died(worker) from error
 
@@ -137,5 +148,6 @@ class Workers:
     def _died(self, worker: _Worker) -> WorkerLost:
         status = worker.process.wait()
         return WorkerLost(
-            f"a worker process ended unexpectedly (status {status}); what was committed is safe, run the import again"
+            f"the worker process that was reading {worker.reading()}, or a file soon after it, ended unexpectedly "
+            f"(status {status}); what was committed is safe: run the import again, and without that file if it recurs"
         )
