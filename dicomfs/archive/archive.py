@@ -1,11 +1,10 @@
 """An archive open for reading."""
 
-import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Final, Self
 
 import zstandard
@@ -76,11 +75,9 @@ class Archive:
         """The store below: for those who check it."""
         return self._store
 
-    @contextlib.contextmanager
-    def view(self) -> Iterator[View]:
-        """Give one state of the catalog, for as long as the block lasts; never across an await."""
-        with self._store.index.reading() as txn:
-            yield View(self._store, txn)
+    def view(self) -> "Viewing":
+        """Give one state of the catalog, for as long as the `with` block lasts; never across an await."""
+        return Viewing(self._store)
 
     def open_instance(self, ino: int) -> InstanceFile:
         """Open an instance's file; raise NotFound, or Damaged where its header cannot be had."""
@@ -97,9 +94,10 @@ class Archive:
         return self._assemble(body, inode.base)
 
     def _find_header(self, ino: int) -> tuple[tables.InstanceInode, CommitPlace]:
-        with self._store.index.reading() as txn:
-            inode = View(self._store, txn).instance_inode(ino)
-            return inode, self._store.commit_place(txn, inode.seq)
+        store = self._store
+        with store.index.reading() as txn:
+            inode = View(store, txn).instance_inode(ino)
+            return inode, store.commit_place(txn, inode.seq)
 
     def _base_ready(self, base: bytes) -> bool:
         if base == NO_BASE or base in self._bases:
@@ -139,9 +137,10 @@ class Archive:
         if base == NO_BASE:
             decompressor = zstandard.ZstdDecompressor()
         else:
-            with self._store.index.reading() as txn:
-                location = self._store.locate(txn, BlobId(base))
-            data = bytes(self._store.blobs.whole(location))
+            store = self._store
+            with store.index.reading() as txn:
+                location = store.locate(txn, BlobId(base))
+            data = bytes(store.blobs.whole(location))
             size = len(data)
             dictionary = zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
             decompressor = zstandard.ZstdDecompressor(dict_data=dictionary)
@@ -153,9 +152,9 @@ class Archive:
         return decompressor
 
     def _locate(self, blobs: list[BlobId]) -> list[Location | None]:
-        table = self._store.blob_table
-        with self._store.index.reading() as txn:
-            values = [txn.get(blob, db=table) for blob in blobs]
+        store = self._store
+        with store.index.reading() as txn:
+            values = [txn.get(blob, db=store.blob_table) for blob in blobs]
         return [None if value is None else locations.decode(value) for value in values]
 
     def refresh(self) -> bool:
@@ -165,12 +164,31 @@ class Archive:
         """
         if not self._store.index.replaced():
             return False
-        self._store.reopen_index()
+        # Threads that are in the middle of something go on with the old store, whose index closes with it.
+        self._store = Store(self.path, tables.TABLES, like=self._store)
         return True
 
     def close(self) -> None:
         """Close the archive; files that are open become unusable."""
         self._store.close()
+
+
+class Viewing:
+    """A read transaction on the catalog as a context manager: made for every metadata request, so it is lean."""
+
+    __slots__ = ("_reading", "_store")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __enter__(self) -> View:
+        self._reading = self._store.index.reading()
+        return View(self._store, self._reading.__enter__())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reading.__exit__(kind, error, trace)
 
 
 def require(path: Path) -> Settings:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NewType, Protocol, cast
 
@@ -133,11 +134,9 @@ class Index:
             # On a read-only disk there is no writer either, so nothing has to be locked.
             return environment(lock=False)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Transaction]:
-        """Give a read transaction: one state of the index, for as long as the block lasts."""
-        with self._env.begin() as transaction:
-            yield cast("Transaction", transaction)
+    def reading(self) -> AbstractContextManager[Transaction]:
+        """Give a read transaction: one state of the index, for as long as the `with` block lasts."""
+        return cast(AbstractContextManager[Transaction], self._env.begin())
 
     def begin(self, *, write: bool = False) -> Transaction:
         """Begin a transaction; the caller commits or aborts it."""

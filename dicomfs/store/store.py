@@ -63,34 +63,31 @@ class Store:
     """Reads blobs and commit records. May be shared by threads; one in a process for each archive."""
 
     def __init__(
-        self, root: Path, tables: Sequence[str], *, writable: bool = False, new_index: Path | None = None
+        self,
+        root: Path,
+        tables: Sequence[str],
+        *,
+        writable: bool = False,
+        new_index: Path | None = None,
+        like: "Store | None" = None,
     ) -> None:
         """Open the store below `root`; `tables` are those of the layer above.
 
-        `new_index` is where an index is to be made from the packs, which is not durable until `index.sync`.
+        `new_index` is where an index is to be made from the packs, which is not durable until
+        `index.sync`. A store that is made `like` another shares its packs and what it has decoded.
         """
         self.root = root
-        self.packs = PackDirectory(root / "packs")
-        self.blobs = BlobReader(self.packs)
-        self._tables = (*TABLES, *tables)
+        self.packs: PackDirectory = PackDirectory(root / "packs") if like is None else like.packs
+        self.blobs: BlobReader = BlobReader(self.packs) if like is None else like.blobs
+        names = (*TABLES, *tables)
         if new_index is None:
-            self._use(Index(root / "index", self._tables, writable=writable))
+            self.index = Index(root / "index", names, writable=writable)
         else:
-            self._use(Index(new_index, self._tables, writable=True, durable=False))
-
-    def _use(self, index: Index) -> None:
-        self.index = index
-        self.blob_table: Table = index.tables["blob"]
-        self.pack_table: Table = index.tables["pack"]
-        self.commit_table: Table = index.tables["commit"]
-        self.meta_table: Table = index.tables["meta"]
-
-    def reopen_index(self) -> None:
-        """Read from the index that now lies in this one's place.
-
-        The old one closes when the last transaction on it ends: other threads may be in one.
-        """
-        self._use(Index(self.root / "index", self._tables, writable=False))
+            self.index = Index(new_index, names, writable=True, durable=False)
+        self.blob_table: Table = self.index.tables["blob"]
+        self.pack_table: Table = self.index.tables["pack"]
+        self.commit_table: Table = self.index.tables["commit"]
+        self.meta_table: Table = self.index.tables["meta"]
 
     def seq(self, txn: Transaction) -> int:
         """Return the number of the last commit."""
