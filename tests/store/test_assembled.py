@@ -50,8 +50,8 @@ def smooth(generator: random.Random, length: int) -> bytes:
 # (length, width of samples or None for plain, whether it compresses); a length alone is literal.
 EXTENTS = [
     700, (5_000, None, False), (65_536, None, False), (65_537, None, True), 3, (200_000, None, False),
-    (40_000, 1, True), (131_072, 2, True), (131_073, 2, True), 1, (30_001, 4, True), (30_000, 8, True), 40_000, (1, None, True),
-    (90_000, 2, True), (90_000, 2, False), 12,
+    (40_000, 1, True), (131_072, 2, True), (131_073, 2, True), 1, (30_001, 4, True), (30_000, 8, True),
+    40_000, (1, None, True), (90_000, 2, True), (90_000, 2, False), 12,
 ]  # fmt: skip
 
 
@@ -119,13 +119,22 @@ def test_sequential_reads_look_ahead(made: Made, size: int, how: str) -> None:
     blobs.close()
 
 
-def test_nothing_is_ready_before_it_was_decoded(made: Made) -> None:
+def test_nothing_large_is_ready_before_it_was_decoded(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicomfs.store.blobs.SMALL", 0)
     blobs = BlobReader(made.store.packs)
     file = made.file(blobs)
     at = extents_start([(one if isinstance(one, int) else one[0], None) for one in EXTENTS], 7)
     assert file.read_ready(at, 100) is None
     file.read(at, 100)
     assert file.read_ready(at, 100) == made.content[at : at + 100]
+    blobs.close()
+
+
+def test_small_blobs_are_decoded_where_they_are_asked_for(made: Made) -> None:
+    blobs = BlobReader(made.store.packs)
+    at = extents_start([(one if isinstance(one, int) else one[0], None) for one in EXTENTS], 7)
+    made.store.packs.open(1).read(0, made.store.packs.open(1).size())  # so that the pages are in memory
+    assert made.file(blobs).read_ready(at, 100) == made.content[at : at + 100]
     blobs.close()
 
 
