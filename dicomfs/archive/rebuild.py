@@ -62,6 +62,7 @@ def _reindex(root: Path, progress: Callable[[Progress], None] | None) -> Reindex
 
         def fold(txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:
             fold_meta(store, txn, seq, time_ns, meta, mend=bool(found.missing or found.problems))
+            report.commits += 1
 
         def on_commit(done: int, total: int) -> None:
             if progress is not None:
@@ -71,7 +72,6 @@ def _reindex(root: Path, progress: Callable[[Progress], None] | None) -> Reindex
         for number, end in found.torn.items():
             seal_leftover(store, number, end)
         report.problems = found.problems
-        report.commits = len(found.entries) - len(found.problems)
         with store.index.reading() as txn:
             report.instances = txn.stat(store.index.tables["instance"])["entries"]
         store.index.sync()

@@ -10,7 +10,9 @@ that a pack that was never sealed can be read from front to back, and equal inpu
 """
 
 import os
+import re
 from collections.abc import Iterator
+from itertools import islice
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -68,7 +70,7 @@ class PackWriter:
         if crc is None:
             crc = crc32(data)
         offset = self.position + _LOCAL.size + len(name)
-        header = _LOCAL.pack(b"PK\3\4", 20, _UTF8, 0, 0, _DATE, crc, length, length, len(name), 0)
+        header = _local_header(crc, length, len(name))
         self._parts += (header + name, data)
         self.entries.append(Entry(name, offset, length, crc))
         self.position = offset + length
@@ -110,16 +112,7 @@ class PackWriter:
 
     def seal(self) -> int:
         """Write the central directory, bring it to the disk and return the size of the file."""
-        start = self.position
-        directory = b"".join(map(_central_header, self.entries))
-        count = len(self.entries)
-        end = b""
-        if count >= 0xFFFF or start >= 0xFFFFFFFF:
-            end = _END64.pack(b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(directory), start)
-            end += _LOCATOR64.pack(b"PK\6\7", 0, start + len(directory), 1)
-        short = min(count, 0xFFFF)
-        end += _END.pack(b"PK\5\6", 0, 0, short, short, len(directory), min(start, 0xFFFFFFFF), 0)
-        self._parts.append(directory + end)
+        self._parts.append(_directory(self.entries, self.position))
         self.sync()
         self.position = self._written
         return self.position
@@ -127,6 +120,10 @@ class PackWriter:
     def close(self) -> None:
         """Close the file."""
         os.close(self.fd)
+
+
+def _local_header(crc: int, length: int, name_length: int) -> bytes:
+    return _LOCAL.pack(b"PK\3\4", 20, _UTF8, 0, 0, _DATE, crc, length, length, name_length, 0)
 
 
 def _central_header(entry: Entry) -> bytes:
@@ -142,6 +139,19 @@ def _central_header(entry: Entry) -> bytes:
     return fixed + entry.name + extra
 
 
+def _directory(entries: list[Entry], start: int) -> bytes:
+    """Return the central directory, which begins at `start`, and the end record."""
+    directory = b"".join(map(_central_header, entries))
+    count = len(entries)
+    end = b""
+    if count >= 0xFFFF or start >= 0xFFFFFFFF:
+        end = _END64.pack(b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(directory), start)
+        end += _LOCATOR64.pack(b"PK\6\7", 0, start + len(directory), 1)
+    short = min(count, 0xFFFF)
+    end += _END.pack(b"PK\5\6", 0, 0, short, short, len(directory), min(start, 0xFFFFFFFF), 0)
+    return directory + end
+
+
 def scan(fd: int, start: int, *, verify: bool) -> Iterator[Entry]:
     """Walk the local headers from `start`; stop at the first that is torn, foreign or (verify) has a wrong CRC.
 
@@ -151,8 +161,8 @@ def scan(fd: int, start: int, *, verify: bool) -> Iterator[Entry]:
     position = start
     while position + _LOCAL.size <= size:
         header = os.pread(fd, _LOCAL.size + _NAME_LIMIT, position)
-        magic, _, _, method, _, _, crc, length, raw, name_length, extra = _LOCAL.unpack_from(header)
-        if magic != b"PK\3\4" or method or length != raw or name_length > _NAME_LIMIT or extra:
+        *_, crc, _, length, name_length, _ = _LOCAL.unpack_from(header)
+        if header[: _LOCAL.size] != _local_header(crc, length, name_length) or not 0 < name_length <= _NAME_LIMIT:
             return
         name = header[_LOCAL.size : _LOCAL.size + name_length]
         offset = position + _LOCAL.size + name_length
@@ -160,6 +170,17 @@ def scan(fd: int, start: int, *, verify: bool) -> Iterator[Entry]:
             return
         yield Entry(name, offset, length, crc)
         position = offset + length
+
+
+def search(fd: int, start: int, name: bytes) -> Iterator[Entry]:
+    """Find whole entries with a name like this pattern anywhere from `start`: for a pack that is torn before them."""
+    header = re.compile(rb"PK\x03\x04.{26}" + name, re.DOTALL)
+    overlap = _LOCAL.size + _NAME_LIMIT
+    while piece := os.pread(fd, _FLUSH_BYTES + overlap, start):
+        for match in header.finditer(piece):
+            if match.start() < _FLUSH_BYTES:
+                yield from islice(scan(fd, start + match.start(), verify=True), 1)
+        start += _FLUSH_BYTES
 
 
 def range_crc(fd: int, offset: int, length: int) -> int:
@@ -197,21 +218,39 @@ def directory_start(fd: int) -> int | None:
 
 
 def directory(fd: int) -> list[Entry]:
-    """Return the entries that the central directory of a sealed pack names; raise Damaged where it is torn."""
+    """Return the entries that the central directory of a sealed pack names; raise Damaged where it is none of ours."""
     start = directory_start(fd)
     if start is None:
         raise Damaged("the pack has no whole central directory")
-    size = os.fstat(fd).st_size
-    data = os.pread(fd, size - start, start)
+    data = os.pread(fd, os.fstat(fd).st_size - start, start)
     entries: list[Entry] = []
     at = 0
-    while data[at : at + 4] == b"PK\1\2":
+    while data[at : at + 4] == b"PK\1\2" and at + _CENTRAL.size <= len(data):
         fields = _CENTRAL.unpack_from(data, at)
         crc, length, name_length, extra_length, local = fields[7], fields[8], fields[10], fields[11], fields[16]
         name = data[at + _CENTRAL.size : at + _CENTRAL.size + name_length]
         at += _CENTRAL.size + name_length
         if local == 0xFFFFFFFF and extra_length >= 12:
-            (local,) = Struct("<Q").unpack_from(data, at + 4)
+            (local,) = Struct("<Q").unpack_from(data.ljust(at + 12), at + 4)
         at += extra_length
         entries.append(Entry(name, local + _LOCAL.size + name_length, length, crc))
+    if data != _directory(entries, start):
+        raise Damaged("the pack's central directory is damaged")
     return entries
+
+
+def faults(fd: int, end: int, *, sealed: bool) -> Iterator[str]:
+    """Say what is wrong before `end`, where the last entry ends, apart from the bytes of blobs in a sealed pack."""
+    entries = [entry for entry in scan(fd, 0, verify=not sealed) if entry.end <= end]
+    reached = entries[-1].end if entries else 0
+    if reached != end:
+        yield f"the entry at {reached} is torn"
+    elif sealed:
+        try:
+            if directory(fd) != entries:
+                yield "its central directory contradicts its entries"
+        except Damaged as error:
+            yield str(error)
+    for entry in entries:
+        if sealed and entry.name.startswith(b"c/") and range_crc(fd, entry.offset, entry.length) != entry.crc:
+            yield f"the commit at {entry.offset} is damaged"

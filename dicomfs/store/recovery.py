@@ -98,16 +98,24 @@ def _refuse_missing(store: Store, states: dict[int, PackState], numbers: list[in
 def _new_commits(store: Store, number: int, committed: int) -> tuple[list[FoundCommit], int]:
     """Return the commits past what the index knows, and where the pack's last commit ends.
 
-    A pack with a whole central directory was brought to the disk before that was written: nothing
-    in it is a torn write, so none of it is cut, and damage is left for `check` to name.
+    Only what a crash leaves is to be cut: the end of an unsealed pack, torn in its last commit. A pack
+    was brought to the disk before its central directory was written, and each commit before the next
+    was begun; so damage before either is no crash's doing, and nothing is cut.
     """
     fd = store.packs.open(number).fd
     sealed_at = packfile.directory_start(fd)
-    if sealed_at is None:
+    entries = _directory(fd)
+    if entries is None:
         new = list(read_commits(store, number, committed, verify=True))
-        return new, new[-1].end if new else committed
+        end = new[-1].end if new else committed
+        if sealed_at not in (None, end) or any(start > end for _, start in stranded(store, number, end)):
+            raise Damaged(
+                f"pack {number:08d} is damaged at {end}, before its last commit; bring it back from a copy of the "
+                "archive, or run 'dicomfs reindex' to go on with what is left"
+            )
+        return new, end
     new = []
-    for entry in packfile.directory(fd):
+    for entry in entries:
         if entry.offset >= committed and entry.name.startswith(b"c/"):
             commit = read_commit(store, number, entry)
             if commit is None:
@@ -115,7 +123,31 @@ def _new_commits(store: Store, number: int, committed: int) -> tuple[list[FoundC
                     f"pack {number:08d}: the commit at {entry.offset} contradicts itself; run 'dicomfs check'"
                 )
             new.append(commit[0])
+    assert sealed_at is not None
     return new, sealed_at
+
+
+def _directory(fd: int) -> list[Entry] | None:
+    try:
+        return packfile.directory(fd)
+    except Damaged:
+        return None
+
+
+def stranded(store: Store, number: int, end: int) -> list[tuple[FoundCommit, int]]:
+    """Return the commits with a whole record past `end`, where the pack is torn, each with its start.
+
+    What a crash left has at most one, that of the torn commit itself, which starts at `end`.
+    """
+    found: list[tuple[FoundCommit, int]] = []
+    for entry in packfile.search(store.packs.open(number).fd, end, rb"c/[0-9a-f]{16}\.cat"):
+        try:
+            commit = read_commit(store, number, entry)
+        except Damaged:
+            continue
+        if commit is not None and commit[1] >= end:
+            found.append(commit)
+    return found
 
 
 def read_commits(store: Store, number: int, start: int, *, verify: bool) -> Iterator[FoundCommit]:
@@ -172,8 +204,7 @@ def fold_commit(store: Store, txn: Transaction, commit: FoundCommit, fold: Fold)
 
 
 def seal_leftover(store: Store, number: int, end: int) -> int:
-    """Cut a pack after its last whole commit and seal it; return how many bytes were cut."""
-    path = store.packs.path(number)
+    """Cut a pack after its last whole commit and seal it, unless it is torn before; return how many bytes were cut."""
     fd = store.packs.reopen(number)
     writer = PackWriter(fd)
     try:
@@ -182,12 +213,13 @@ def seal_leftover(store: Store, number: int, end: int) -> int:
             store.packs.remove(number)
             store.packs.sync_names()
             return size
-        sealed = packfile.directory_start(fd) == end
+        sealed = packfile.directory_start(fd) == end and _directory(fd) is not None
         if not sealed:
+            entries = [entry for entry in packfile.scan(fd, 0, verify=False) if entry.end <= end]
+            if not entries or entries[-1].end != end:
+                return 0  # rot: `check` names it; what can be read stays readable, and nothing is appended here
             writer.cut_back(end)
-            writer.entries = list(packfile.scan(fd, 0, verify=False))
-            if not writer.entries or writer.entries[-1].end != end:
-                raise Damaged(f"{path.name}: the entries before {end} are torn; run 'dicomfs check'")
+            writer.entries = entries
             writer.seal()
         sealed_size = os.fstat(fd).st_size
     finally:

@@ -9,7 +9,7 @@ from dicomfs.store import commit as commits
 from dicomfs.store import pack as packfile
 from dicomfs.store.index import Transaction
 from dicomfs.store.pack import Entry
-from dicomfs.store.recovery import FoundCommit, fold_commit, read_commit, read_commits
+from dicomfs.store.recovery import FoundCommit, fold_commit, read_commit, read_commits, stranded
 from dicomfs.store.store import PackState, Store
 
 _PER_TRANSACTION = 64
@@ -46,7 +46,8 @@ def find(store: Store) -> Found:
     """Look through all packs: by the central directory of a sealed one, entry by entry in another."""
     found = Found()
     for number in store.packs.numbers():
-        found.entries += _sealed(store, number, found) or _unsealed(store, number, found)
+        sealed = _sealed(store, number, found)
+        found.entries += _scanned(store, number, found) if sealed is None else sealed
     found.entries.sort()
     _drop_copies(found)
     expected = 1
@@ -70,31 +71,48 @@ def _drop_copies(found: Found) -> None:
     found.entries = kept
 
 
-def _sealed(store: Store, number: int, found: Found) -> list[CommitEntry]:
+def _sealed(store: Store, number: int, found: Found) -> list[CommitEntry] | None:
+    """Return the commits that the central directory names, if it is whole and no commit is left out."""
     pack = store.packs.open(number)
-    if packfile.directory_start(pack.fd) is None:
-        return []
-    entries = packfile.directory(pack.fd)
-    found.sealed[number] = pack.size()
-    return [_entry(number, entry) for entry in entries if entry.name.startswith(b"c/")]
-
-
-def _unsealed(store: Store, number: int, found: Found) -> list[CommitEntry]:
-    entries: list[CommitEntry] = []
-    end = 0
-    for commit in read_commits(store, number, 0, verify=True):
-        length = commit.end - commit.place.offset
-        entries.append(CommitEntry(commit.seq, number, Entry(commits.name(commit.seq), commit.place.offset, length, 0)))
-        end = commit.end
-    found.torn[number] = end
-    return entries
-
-
-def _entry(number: int, entry: Entry) -> CommitEntry:
     try:
-        return CommitEntry(int(entry.name[2:18], 16), number, entry)
-    except ValueError as error:
-        raise Damaged(f"pack {number:08d}: entry {entry.name!r} is none of ours") from error
+        entries = [entry for entry in packfile.directory(pack.fd) if entry.name.startswith(b"c/")]
+        end = 0
+        for entry in entries:
+            head = commits.read_head(pack.read(entry.offset, min(commits.HEAD_LENGTH, entry.length)))
+            if head.start != end or commits.name(head.seq) != entry.name:
+                return None
+            end = entry.end
+    except Damaged:
+        return None
+    if end != packfile.directory_start(pack.fd):
+        return None
+    found.sealed[number] = pack.size()
+    return [CommitEntry(int(entry.name[2:18], 16), number, entry) for entry in entries]
+
+
+def _scanned(store: Store, number: int, found: Found) -> list[CommitEntry]:
+    """Return the commits of a pack that was never sealed, or whose central directory cannot be trusted."""
+    taken = list(read_commits(store, number, 0, verify=True))
+    end = taken[-1].end if taken else 0
+    pack = store.packs.open(number)
+    sealed_at = packfile.directory_start(pack.fd)
+    beyond = stranded(store, number, end)
+    if beyond and next(read_commits(store, number, end, verify=True), None) is not None:
+        return _scanned(store, number, found)  # a writer went on in the meantime
+    if sealed_at not in (None, end) or any(start > end for _, start in beyond):
+        # No crash does this, so nothing is cut: see recovery.py.
+        found.problems.append(f"pack {number:08d} is damaged at {end}; it holds {len(beyond)} commits past that")
+        taken += [commit for commit, _ in beyond]
+        if sealed_at is not None:
+            found.sealed[number] = pack.size()
+    else:
+        found.torn[number] = end
+    return [_commit_entry(number, commit) for commit in taken]
+
+
+def _commit_entry(number: int, commit: FoundCommit) -> CommitEntry:
+    offset = commit.place.offset
+    return CommitEntry(commit.seq, number, Entry(commits.name(commit.seq), offset, commit.end - offset, 0))
 
 
 def read(store: Store, found: Found) -> Iterator[FoundCommit]:
