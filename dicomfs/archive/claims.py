@@ -6,18 +6,21 @@ data arrived. `vfs` only shows what was claimed here.
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
 from dicomfs.archive import tables
 from dicomfs.archive.fold import Fold, InstanceRow, Records
 from dicomfs.archive.layout import PATIENTS
 from dicomfs.archive.names import candidates
-from dicomfs.archive.splitting import Row
+from dicomfs.archive.splitting import Levels, Row
 from dicomfs.archive.tables import PAIR, ROOT_PATIENTS, U64
 from dicomfs.store.index import Transaction
 from dicomfs.store.store import Store
 
 _KEPT: Final = 4096
+
+_SeriesPlace: TypeAlias = tuple[int, int, int]
+"""(study, series, directory of the series)"""
 
 
 class Claims:
@@ -27,6 +30,7 @@ class Claims:
         self._tables = store.index.tables
         self._known: dict[bytes, int] = {}
         self._pairs: set[tuple[int, int]] = set()
+        self._series_places: dict[tuple[str, str, str], _SeriesPlace] = {}
 
     def begin(self, txn: Transaction, fold: Fold, records: Records) -> None:
         """Go on with the next commit."""
@@ -34,6 +38,7 @@ class Claims:
         if len(self._known) > _KEPT:
             self._known.clear()
             self._pairs.clear()
+            self._series_places.clear()
 
     def place(
         self,
@@ -52,16 +57,7 @@ class Claims:
         """
         attributes = row.attributes
         merged = {**attributes.patient, **attributes.study, **attributes.series, **attributes.instance}
-        study_uid = str(attributes.study["StudyInstanceUID"])
-        patient_text = _patient_identity(attributes.patient, study_uid)
-        patient = self._patient(patient_text, attributes.patient)
-        study = self._study(study_uid, patient, attributes.study)
-        self._study_patient(study, patient)
-        series_uid = str(attributes.series["SeriesInstanceUID"])
-        series = self._series(series_uid, study, attributes.series)
-        parent = ROOT_PATIENTS
-        for level, text in enumerate((patient_text, study_uid, series_uid)):
-            parent = self._directory(parent, level, text, merged)
+        study, series, parent = self._series_place(attributes, merged)
         uid = str(attributes.instance["SOPInstanceUID"])
         identity = row.sha256.hex() if conflict else uid
         rendered = PATIENTS.render_level(3, merged, identity)
@@ -75,6 +71,24 @@ class Claims:
         self._records.instances.append(placed)
         self._fold.instance(placed)
         return placed
+
+    def _series_place(self, attributes: Levels, merged: dict[str, str | int]) -> _SeriesPlace:
+        """Return study, series and directory of an instance: most come after another of their series."""
+        study_uid = str(attributes.study["StudyInstanceUID"])
+        series_uid = str(attributes.series["SeriesInstanceUID"])
+        patient_text = _patient_identity(attributes.patient, study_uid)
+        known = self._series_places.get((patient_text, study_uid, series_uid))
+        if known is not None:
+            return known
+        patient = self._patient(patient_text, attributes.patient)
+        study = self._study(study_uid, patient, attributes.study)
+        self._study_patient(study, patient)
+        series = self._series(series_uid, study, attributes.series)
+        parent = ROOT_PATIENTS
+        for level, text in enumerate((patient_text, study_uid, series_uid)):
+            parent = self._directory(parent, level, text, merged)
+        place = self._series_places[patient_text, study_uid, series_uid] = study, series, parent
+        return place
 
     def _number(self, key: bytes) -> int | None:
         known = self._known.get(key)

@@ -63,9 +63,7 @@ class Records:
 
     def encode(self, op: str, by: str) -> bytes:
         """Return the commit's JSON."""
-        return json.dumps({"op": op, "by": by, **vars(self)}, ensure_ascii=False, separators=(",", ":")).encode(
-            "utf-8", "surrogatepass"
-        )
+        return _json({"op": op, "by": by, **vars(self)})
 
 
 class _Tally:
@@ -300,5 +298,8 @@ def fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byte
     fold.finish()
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _encode(value).encode("utf-8", "surrogatepass")

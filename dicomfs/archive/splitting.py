@@ -19,7 +19,6 @@ from isal.isal_zlib import crc32
 
 from dicomfs.archive.archive import NO_BASE
 from dicomfs.archive.outcome import Outcome
-from dicomfs.dicom.attributes import Attributes
 from dicomfs.dicom.describe import Verdict, describe
 from dicomfs.dicom.split import FRAGMENT, FRAME, LITERAL, Span
 from dicomfs.store import codec as codecs
@@ -49,6 +48,15 @@ class _Changed(Exception):
     """The source is not what it was when its SHA-256 was taken."""
 
 
+class Levels(NamedTuple):
+    """The attributes of a file, level by level: a tuple, since thousands travel between processes."""
+
+    patient: dict[str, str | int]
+    study: dict[str, str | int]
+    series: dict[str, str | int]
+    instance: dict[str, str | int]
+
+
 class Row(NamedTuple):
     """A file that was split: what the coordinator needs to claim names and write the commit."""
 
@@ -57,7 +65,7 @@ class Row(NamedTuple):
     base: bytes
     body: bytes
     literal_length: int
-    attributes: Attributes
+    attributes: Levels
 
 
 class Sink(Protocol):
@@ -166,7 +174,8 @@ class Splitter:
         if described.attributes is None or described.verdict != Verdict.DICOM:
             self._sink.outcome(_OUTCOMES[described.verdict], described.reason, size, sha256, "")
             return
-        attributes = described.attributes
+        found = described.attributes
+        attributes = Levels(found.patient, found.study, found.series, found.instance)
         self._sink.begin(sha256, str(attributes.instance["SOPInstanceUID"]))
         if self._describe_only:
             self._sink.row(Row(size, sha256, NO_BASE, b"", 0, attributes))
@@ -183,9 +192,7 @@ class Splitter:
         reason = "changed while it was read: import it again" if mapped else "cannot be kept exactly: please report it"
         self._sink.outcome(Outcome.FAILED, reason, size, sha256, "")
 
-    def _prove(
-        self, data: memoryview, pieces: list[Span], sha256: bytes, attributes: Attributes, *, mapped: bool
-    ) -> Row:
+    def _prove(self, data: memoryview, pieces: list[Span], sha256: bytes, attributes: Levels, *, mapped: bool) -> Row:
         """Give the blobs and return the row, or raise _Misfit."""
         ends = [0, *(piece.end for piece in pieces)]
         if ends[-1] != len(data) or any(piece.start != end for piece, end in zip(pieces, ends, strict=False)):
@@ -223,9 +230,7 @@ class Splitter:
         self._sink.blob(blob, codec, len(data), stored, crc, crcs_for(codec, stored, crc))
         return blob
 
-    def _header(
-        self, recipe: bytes, literals: bytes, attributes: Attributes, extents: list[Extent]
-    ) -> tuple[bytes, bytes]:
+    def _header(self, recipe: bytes, literals: bytes, attributes: Levels, extents: list[Extent]) -> tuple[bytes, bytes]:
         """Compress recipe and literals against the series' base; return base and body."""
         header = b"".join((_LENGTH.pack(len(recipe)), recipe, literals))
         context = self._context(attributes, literals)
@@ -239,7 +244,7 @@ class Splitter:
             raise _Misfit
         return context.base, body
 
-    def _context(self, attributes: Attributes, literals: bytes) -> _Context:
+    def _context(self, attributes: Levels, literals: bytes) -> _Context:
         if not _MIN_BASE <= len(literals) <= _MAX_BASE:
             return self._no_base
         series = str(attributes.series["SeriesInstanceUID"])
@@ -252,7 +257,7 @@ class Splitter:
             return self._keep(series, *earlier)
         return self._new_base(attributes, literals)
 
-    def _new_base(self, attributes: Attributes, literals: bytes) -> _Context:
+    def _new_base(self, attributes: Levels, literals: bytes) -> _Context:
         if not _MIN_BASE <= len(literals) <= _MAX_BASE:
             return self._no_base
         base = hashlib.sha256(literals).digest()
