@@ -32,5 +32,6 @@ def dry_run(
                     outcome = Outcome.PRESENT if item.sha256 in files else outcome
                     reason = CONFLICT_REASONS[on_conflict] if outcome is Outcome.CONFLICT else ""
                     results.add(outcome, reason, item.size, item.sha256, uid, settled=True)
-                    files.add(item.sha256)
-                    uids.add(uid)
+                    if not conflict or on_conflict in ("keep", "replace"):
+                        files.add(item.sha256)
+                        uids.add(uid)

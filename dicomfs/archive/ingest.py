@@ -27,6 +27,7 @@ from dicomfs.archive.dryrun import dry_run
 from dicomfs.archive.fold import Fold, Records, fold_meta
 from dicomfs.archive.inputs import Input
 from dicomfs.archive.outcome import ImportReport, Outcome
+from dicomfs.archive.quarantine import SourceLost
 from dicomfs.archive.results import CONFLICT_REASONS, OnConflict, OnProgress, OnResult, Results
 from dicomfs.archive.runs import Run
 from dicomfs.archive.splitting import Row
@@ -139,7 +140,6 @@ class _Coordinator:
         self._bases: dict[bytes, Base] = {}
         self._by = _who()
         self._last_time_ns = 0
-        self.bytes_stored = 0
         self._refused = self._present = False
         self._earlier = 0
         self._new_bulk = self._new_stored = 0
@@ -164,6 +164,11 @@ class _Coordinator:
             self._writer.abort()
             raise
 
+    @property
+    def bytes_stored(self) -> int:
+        """By how much the packs grew."""
+        return self._writer.bytes_committed
+
     def _begin_commit(self) -> None:
         self._time_ns = max(time.time_ns(), self._last_time_ns + 1)
         self._since = time.monotonic()
@@ -172,11 +177,9 @@ class _Coordinator:
         self._claims.begin(self._writer.txn, self._fold, self._records)
 
     def _commit(self) -> None:
-        pending = self._writer.pending_bytes
-        if pending:
+        if self._writer.pending_bytes:
             self._fold.finish()
             self._writer.commit(self._records.encode("import", self._by), self._time_ns)
-            self.bytes_stored += pending
             self._last_time_ns = self._time_ns
             self._begin_commit()
         self._results.settle()
@@ -249,7 +252,9 @@ class _Coordinator:
     def _end_file(self, file: Ended) -> None:
         if file.outcome is Outcome.QUARANTINED:
             try:
-                quarantine.keep(self._root, self._results.current.path, file.reason)
+                quarantine.keep(self._root, self._results.current.path, file.reason, file.sha256.hex())
+            except SourceLost as error:
+                file = file._replace(outcome=Outcome.FAILED, reason=str(error))
             except OSError as error:
                 raise explain(error, self._store) from error
         self._results.add(*file, settled=True)

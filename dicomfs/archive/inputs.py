@@ -66,6 +66,8 @@ def _walk(directory: str, archive: str, refused: Refused, *, recursive: bool) ->
             elif entry.is_dir(follow_symlinks=False):
                 if recursive and os.path.realpath(entry.path) != archive:
                     yield from _walk(entry.path, archive, refused, recursive=True)
+            elif entry.is_dir():
+                refused(entry.path, "is a link to a directory, which is not followed: name it to import it")
             else:
                 refused(entry.path, "is neither a file nor a directory")
         except OSError as error:

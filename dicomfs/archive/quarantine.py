@@ -2,33 +2,40 @@
 
 import hashlib
 import os
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 DIRECTORY = "quarantine"
 
 
-def keep(root: Path, source: str, reason: str) -> str:
-    """Copy a refused file to quarantine/<sha256>.dcm with its reason in <sha256>.txt; return the SHA-256.
+class SourceLost(Exception):
+    """The file cannot be read any more, or is not what it was when it was judged."""
 
-    The copy is on the disk when this returns. A file that is there already is left alone.
+
+def keep(root: Path, source: str, reason: str, sha256: str) -> None:
+    """Copy a refused file to quarantine/<sha256>.dcm with its reason in <sha256>.txt.
+
+    The copy is on the disk when this returns. A file that is there already is left alone. The caller
+    holds the writer's lock. Raise SourceLost where the source is at fault.
     """
     directory = root / DIRECTORY
     directory.mkdir(mode=0o700, exist_ok=True)
-    temporary = directory / f".{os.getpid()}.new"
+    final = directory / f"{sha256}.dcm"
+    if final.exists():
+        return
+    temporary = directory / ".new"
     try:
-        with open(source, "rb") as original, temporary.open("wb") as copy:
-            shutil.copyfileobj(original, copy, 1 << 20)
+        digest = hashlib.sha256()
+        with temporary.open("wb") as copy:
+            for piece in _pieces(source):
+                digest.update(piece)
+                copy.write(piece)
             copy.flush()
             os.fsync(copy.fileno())
-        with temporary.open("rb") as copy:
-            sha256 = hashlib.file_digest(copy, "sha256").hexdigest()
-        final = directory / f"{sha256}.dcm"
-        if final.exists():
-            temporary.unlink()
-        else:
-            _write(directory / f"{sha256}.txt", f"{reason}\n")
-            temporary.rename(final)
+        if digest.hexdigest() != sha256:
+            raise SourceLost("changed while it was read: import it again")
+        _write(directory / f"{sha256}.txt", f"{reason}\n")
+        temporary.rename(final)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -37,7 +44,15 @@ def keep(root: Path, source: str, reason: str) -> str:
         os.fsync(fd)
     finally:
         os.close(fd)
-    return sha256
+
+
+def _pieces(source: str) -> Iterator[bytes]:
+    try:
+        with open(source, "rb", buffering=0) as file:
+            while piece := file.read(1 << 20):
+                yield piece
+    except OSError as error:
+        raise SourceLost(f"cannot be read: {error.strerror}") from error
 
 
 def _write(path: Path, text: str) -> None:

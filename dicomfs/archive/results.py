@@ -32,7 +32,7 @@ class Results:
         self._on_result = on_result
         self._progress = progress
         self._open: deque[Input] = deque()
-        self._waiting: list[FileResult] = []
+        self._waiting: list[tuple[FileResult, bool]] = []
         self._done = self._bytes_done = self._total = self._bytes_total = 0
 
     def count_inputs(self, paths: Sequence[Path], archive: Path, *, recursive: bool) -> None:
@@ -61,7 +61,7 @@ class Results:
         if settled and not self._waiting:
             self._tell(result)
         else:
-            self._waiting.append(result)
+            self._waiting.append((result, settled))
         self._done += 1
         self._bytes_done += source.size
         if self._progress is not None:
@@ -70,15 +70,15 @@ class Results:
     def settle(self) -> None:
         """A commit was made: tell what waited for it."""
         waiting, self._waiting = self._waiting, []
-        for result in waiting:
+        for result, _ in waiting:
             self._tell(result)
         if self.run is not None:
             self.run.flush()
 
     def drop_unsettled(self, reason: str) -> None:
         """The run ends here: what was not committed was not imported."""
-        for result in self._waiting:
-            if result.outcome in (Outcome.IMPORTED, Outcome.CONFLICT):
+        for result, settled in self._waiting:
+            if not settled:
                 lost = FileResult(result.source, Outcome.FAILED, f"not committed: {reason}", result.size,
                                   result.sha256, result.sop_instance_uid, explicit=result.explicit)  # fmt: skip
                 self._tell(lost)

@@ -48,6 +48,7 @@ class Writer:
         self._blobs: list[tuple[BlobId, Location]] = []
         self._bodies: list[bytes] = []
         self._body_length = 0
+        self.bytes_committed = 0
         self.txn: Transaction = self._begin()
         self.seq = store.seq(self.txn) + 1
 
@@ -130,6 +131,7 @@ class Writer:
             raise
         self._faults("indexed")
         done, self.seq = self.seq, self.seq + 1
+        self.bytes_committed += end - start
         self._committed = end
         self._blobs, self._bodies, self._body_length = [], [], 0
         self.txn = self._begin()
