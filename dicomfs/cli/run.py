@@ -60,7 +60,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, click.Abort):
         return _interrupted(error.__cause__)
     if isinstance(error, NobodyReads | BrokenPipeError):
-        _abandon_stdout()
+        _abandon(sys.stdout)
         return _BROKEN_PIPE
     if _debugging():
         traceback.print_exception(error)
@@ -114,11 +114,11 @@ def _say(message: str) -> None:
         sys.stderr.write(f"dicomfs: {shown(message)}\n")
         sys.stderr.flush()
     except OSError:
-        pass  # nobody listens; the status still tells
+        _abandon(sys.stderr)  # nobody listens; the status still tells
 
 
-def _abandon_stdout() -> None:
-    # Python flushes stdout once more when it ends, and would complain.
+def _abandon(stream: TextIO) -> None:
+    # Python flushes its streams once more when it ends, and would change the status if it cannot.
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    os.dup2(null, stream.fileno())
     os.close(null)

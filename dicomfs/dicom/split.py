@@ -93,5 +93,3 @@ def _tail(tiles: list[Span], at: int, stop: int, size: int) -> list[Span]:
     elif size > at:
         tiles.append(Span(LITERAL, at, size, 1))
     return tiles
-
-

@@ -65,9 +65,7 @@ class _Container:
 
     __slots__ = ("defined", "encoding", "items", "limit", "start", "tag")
 
-    def __init__(
-        self, tag: int, start: int, limit: int, encoding: Encoding, *, items: bool, defined: bool
-    ) -> None:
+    def __init__(self, tag: int, start: int, limit: int, encoding: Encoding, *, items: bool, defined: bool) -> None:
         self.tag = tag
         self.start = start
         self.limit = limit
@@ -86,9 +84,7 @@ class Walk:
     __slots__ = ("_data", "_end", "_notice", "_pixels_seen", "_stack", "_strays", "_top", "_wanted",
                  "bulk", "encoding", "fault", "found", "stop")  # fmt: skip
 
-    def __init__(
-        self, data: Data, start: int, end: int, encoding: Encoding, wanted: frozenset[int] = _NO_TAGS
-    ) -> None:
+    def __init__(self, data: Data, start: int, end: int, encoding: Encoding, wanted: frozenset[int] = _NO_TAGS) -> None:
         self._data = data
         self._end = end
         self._wanted = wanted
@@ -331,9 +327,7 @@ class Walk:
 
     # The stack -----------------------------------------------------------------------------------
 
-    def _enter(
-        self, tag: int, start: int, limit: int, encoding: Encoding, *, items: bool, defined: bool
-    ) -> None:
+    def _enter(self, tag: int, start: int, limit: int, encoding: Encoding, *, items: bool, defined: bool) -> None:
         self._stack.append(self._top)
         self._top = _Container(tag, start, limit, encoding, items=items, defined=defined)
 
