@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what only root can do: drop caches, remount, set the read-ahead of a device."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
 @pytest.fixture(scope="session")
 def corpus() -> Path:
     """Return the directory of real DICOM files, which holds a MANIFEST.tsv."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tests.faults.conftest import Source
 
 
+pytestmark = pytest.mark.root
+
+
 def fill(place: Path, *, leave_kilobytes: int) -> Path:
     """Leave this much room on a disk; removing the returned file gives the rest back."""
     filler = place / "filler"
