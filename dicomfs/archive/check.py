@@ -222,7 +222,13 @@ class _Checker:
         self._report.blobs = done
 
     def _blob_places(self) -> Iterator[tuple[BlobId, Location]]:
-        for seq in range(1, self._seq + 1):
+        """Walk the tables of blobs of all commits that the index knows, in the order of the packs."""
+        seq = 0
+        while True:
+            with self._store.index.reading() as txn:
+                seq = self._store.next_seq(txn, seq)
+            if not 0 < seq <= min(self._seq, tables.LAST_CLAIMED):  # a hurt record may say anything
+                return
             try:
                 with self._store.index.reading() as txn:
                     place = self._store.commit_place(txn, seq)

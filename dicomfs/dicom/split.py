@@ -77,7 +77,7 @@ def _frames(tiles: list[Span], tag: int, start: int, end: int, geometry: Geometr
     length = end - start
     frame = geometry.frame_bytes(tag, length)
     sample = geometry.sample_bytes(tag)
-    if not SMALLEST_FRAME <= frame <= length:
+    if not SMALLEST_FRAME <= frame <= length or length // frame > walk.MOST_FRAGMENTS:
         frame = length
     last = start + length // frame * frame
     tiles.extend(Span(FRAME, at, at + frame, sample) for at in range(start, last, frame))

@@ -32,6 +32,8 @@ from dicomfs.dicom.stride import LARGE, Found, explicit, implicit, noticed
 
 SMALLEST_PIXELS: Final = 1024
 SMALLEST_FRAGMENT: Final = 256
+MOST_FRAGMENTS: Final = 1 << 18
+"""So many fragments are kept as one value, whenever there are more: memory must not grow with what a file claims."""
 STRAY_DELIMITERS: Final = 64
 """So many delimiters that delimit nothing are taken for sloppiness, more for noise."""
 
@@ -237,6 +239,7 @@ class Walk:
         item_raw, delimiter_raw = encoding.turn(ITEM), encoding.turn(SEQUENCE_DELIMITER)
         smallest = LARGE + 1 if self._stack else SMALLEST_FRAGMENT
         first = True
+        before = len(self.bulk)
         while position + 8 <= limit:
             raw, length = item(data, position)
             if raw != item_raw:
@@ -250,6 +253,8 @@ class Walk:
                     self.bulk.append(Bulk(VALUE, tag, value, after))
             elif length >= smallest:
                 self.bulk.append(Bulk(FRAGMENT, tag, value, after))
+                if len(self.bulk) - before > MOST_FRAGMENTS:
+                    self.bulk[before:] = [Bulk(VALUE, tag, self.bulk[before].start, after)]
             first = False
             position = after
             if length & 1 and after + 9 <= limit and item(data, after + 1)[0] in (item_raw, delimiter_raw):

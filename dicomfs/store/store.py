@@ -108,6 +108,11 @@ class Store:
             raise Damaged(f"the index does not know commit {seq}; run 'dicomfs reindex'")
         return CommitPlace(*_COMMIT.unpack(value))
 
+    def next_seq(self, txn: Transaction, after: int) -> int:
+        """Return the number of the first commit past `after` that the index knows, 0 where there is none."""
+        cursor = txn.cursor(db=self.commit_table)
+        return KEY.unpack(cursor.key())[0] if cursor.set_range(KEY.pack(after + 1)) else 0
+
     def read_body(self, place: CommitPlace, offset: int, length: int) -> bytes:
         """Read part of a commit's body."""
         if offset + length > place.body_length:

@@ -3,7 +3,9 @@
 import pytest
 
 from dicomfs.dicom.describe import describe
+from dicomfs.dicom.encoding import EXPLICIT_LITTLE
 from dicomfs.dicom.split import FRAGMENT, FRAME, LITERAL, VALUE, Span
+from dicomfs.dicom.walk import Walk
 from tests.dicom.build import (
     BIG,
     DEFLATED_UID,
@@ -214,3 +216,14 @@ def test_a_container_that_is_not_understood_costs_only_itself() -> None:
     data = part10(broken + EXPLICIT.identity() + EXPLICIT.element(0x00420011, "OB", BULK))
     assert describe(data).verdict == "DICOM"
     assert contents(data, VALUE) == [b"\xaa" * (2 * MIB), BULK]
+
+
+def test_more_fragments_than_are_kept_apart_become_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicomfs.dicom.walk.MOST_FRAGMENTS", 10)
+    item = b"\xfe\xff\x00\xe0\x00\x01\x00\x00" + bytes(256)
+    head = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\0\0\0\0"
+    data = head + item * 27 + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    walk = Walk(data, 0, len(data), EXPLICIT_LITTLE)
+    assert walk.fault is None
+    assert len(walk.bulk) <= 11
+    assert (walk.bulk[0].start, walk.bulk[-1].end) == (len(head) + 8, len(head) + 27 * len(item))
