@@ -1,0 +1,1 @@
+"""The benchmark of dicomfs: `scripts/bench` runs it."""

@@ -1,0 +1,66 @@
+"""The table of a run: every figure once, with the demands on it."""
+
+from benchmark.measure import Figure, Results
+from benchmark.stage import Sizes
+from benchmark.targets import Target, targets
+
+_HEAD = ("probe", "contestant", "median", "spread", "rate", "ratio", "target", "verdict")
+
+
+def table(results: Results, sizes: Sizes) -> str:
+    """Return the results as a Markdown table, which is readable as it is."""
+    demands = targets(sizes)
+    rows: list[tuple[str, ...]] = []
+    for figure in results.figures:
+        mine = [demand for demand in demands if demand.figure(results) is figure]
+        rows.append((*_figure(figure), *_verdict(results, mine[0] if mine else None)))
+        rows += [("", "", "", "", "", *_verdict(results, demand)) for demand in mine[1:]]
+    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
+    lines = [_line(_HEAD, widths), _line(tuple("-" * width for width in widths), widths)]
+    lines += [_line(row, widths) for row in rows]
+    return "\n".join([*_conditions(results), "", *lines, "", *(f"- {note}" for note in results.notes)])
+
+
+def _conditions(results: Results) -> list[str]:
+    machine = results.machine
+    sizes = ", ".join(f"{name} {value}" for name, value in results.sizes.items())
+    hardware = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_mib']} MiB"
+    system = f"Linux {machine['kernel']}, {machine['filesystem']}, Python {machine['python']}"
+    return [
+        f"{hardware}, {system}; {machine['date']}, load {machine['load']}",
+        f"{results.rounds} rounds, medians; sizes: {sizes}",
+    ]
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+
+
+def _figure(figure: Figure) -> tuple[str, ...]:
+    spread = f"±{figure.spread / 2:.0%}" if len(figure.values) > 1 else ""
+    rate = "" if figure.rate is None else f"{figure.rate:,.0f} {figure.per}/s"
+    return figure.probe, figure.contestant, quantity(figure), spread, rate
+
+
+def quantity(figure: Figure) -> str:
+    """Return the median with its unit."""
+    value = figure.median
+    if figure.unit == "s":
+        return f"{value:.3f} s" if value >= 1 else f"{value * 1e3:.1f} ms" if value >= 1e-3 else f"{value * 1e6:.0f} µs"
+    return f"{value:.3g} {figure.unit}"
+
+
+def _verdict(results: Results, demand: Target | None) -> tuple[str, str, str]:
+    if demand is None:
+        return "", "", ""
+    ratio = demand.ratio(results)
+    if ratio is None:
+        return "", _demand(demand), "not measured"
+    shown = f"{ratio:.2f}" if demand.against else ""
+    return shown, _demand(demand), "met" if demand.met(ratio) else "MISSED"
+
+
+def _demand(demand: Target) -> str:
+    of = f" of {demand.against}" if demand.against else ""
+    each = " for each" if demand.factor != 1 else ""
+    return f"{demand.kind} {demand.bound:g}{of}{each}"

@@ -1,0 +1,78 @@
+"""What the figures have to reach: ratios between contestants of one run, and a few limits."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmark.measure import Figure, Results
+from benchmark.stage import Sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A demand on one figure; `against` is the contestant that it is a ratio to, '' for an absolute limit."""
+
+    probe: str
+    contestant: str
+    against: str
+    kind: Literal["speed at least", "time at most", "at most"]
+    bound: float
+    factor: float = 1.0
+    """How much more the contestant had to do than the one it is compared with."""
+
+    def ratio(self, results: Results) -> float | None:
+        """Return what is compared with the bound, None where it was not measured."""
+        figure = results.find(self.probe, self.contestant)
+        if not self.against:
+            return None if figure is None else figure.median
+        other = results.find(self.probe, self.against)
+        if figure is None or other is None or not figure.median or not other.median:
+            return None
+        if self.kind == "speed at least":
+            return other.median / figure.median
+        return figure.median / other.median / self.factor
+
+    def met(self, ratio: float) -> bool:
+        """Say whether the demand is met."""
+        return ratio >= self.bound if self.kind == "speed at least" else ratio <= self.bound
+
+    def figure(self, results: Results) -> Figure | None:
+        """Return the figure that is judged."""
+        return results.find(self.probe, self.contestant)
+
+
+def targets(sizes: Sizes) -> list[Target]:
+    """Return all demands, in the order of the table."""
+    largest = sizes.growth[-1]
+    short, long = sizes.series[-2], sizes.series[-1]
+    return [
+        Target("sequential", "dicomfs", "cfs", "speed at least", 0.85),
+        Target("sequential", "dicomfs", "cfs, 128 KiB", "speed at least", 1.0),
+        Target("sequential", "dicomfs-fast", "dicomfs", "speed at least", 0.5),
+        Target("parallel", "dicomfs", "cfs", "speed at least", 0.85),
+        Target("cp", "dicomfs", "cfs", "speed at least", 0.8),
+        Target("cp", "dicomfs-fast", "dicomfs", "speed at least", 0.5),
+        Target("rsync", "dicomfs", "cfs", "speed at least", 0.8),
+        Target("open", "dicomfs", "cfs", "time at most", 2.5),
+        Target("find", "dicomfs", "cfs", "time at most", 1.5),
+        Target("ls", "dicomfs", "cfs", "time at most", 1.3),
+        Target("import-ct", "dicomfs-fast", "ext4", "time at most", 3.0),
+        Target("import-mr", "dicomfs-fast", "ext4", "time at most", 1.5),
+        Target("stored", "CT", "", "at most", 0.45),
+        Target("stored", "MR", "", "at most", 0.45),
+        Target("stored", "corpus", "", "at most", 0.6),
+        Target("start", f"{largest}", "", "at most", 1.0),
+        Target("memory", f"RssAnon, {largest}", "", "at most", 150),
+        Target("query", f"{largest}", "", "at most", 0.020),
+        Target("series", f"{long} instances", f"{short} instances", "time at most", 1.25, long / short),
+        Target("orthanc-find", "dicomfs", "davfs2", "speed at least", 1.0),
+        Target("orthanc-ls-lR", "dicomfs", "davfs2", "speed at least", 1.0),
+        Target("orthanc-cp-study", "dicomfs", "davfs2", "speed at least", 1.0),
+        Target("orthanc-first-4k-of-big", "dicomfs", "davfs2", "speed at least", 10.0),
+        Target("orthanc-seq-read-big", "dicomfs", "davfs2", "speed at least", 1.0),
+        Target("orthanc-rand-200x4k-big", "dicomfs", "davfs2", "speed at least", 10.0),
+        Target("orthanc-sniff-132B", "dicomfs", "davfs2", "speed at least", 1.0),
+        Target("orthanc-pydicom-headers", "dicomfs", "davfs2", "speed at least", 1.0),
+        Target("orthanc-import", "dicomfs", "orthanc", "speed at least", 4.0),
+        Target("orthanc-stored", "dicomfs", "", "at most", 0.5),
+        Target("orthanc-different", "dicomfs", "", "at most", 0),
+    ]
