@@ -1,6 +1,8 @@
 """An archive open for reading."""
 
+import json
 import os
+import struct
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -173,6 +175,10 @@ class Archive:
         self._store.close()
 
 
+_MALFORMED: Final = (struct.error, json.JSONDecodeError, UnicodeDecodeError)
+"""What reading a record of the catalog ends in when it is not as we wrote it."""
+
+
 class Viewing:
     """A read transaction on the catalog as a context manager: made for every metadata request, so it is lean."""
 
@@ -189,6 +195,8 @@ class Viewing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reading.__exit__(kind, error, trace)
+        if isinstance(error, _MALFORMED):
+            raise Damaged("the index has a damaged record; run 'dicomfs reindex'") from error
 
 
 def require(path: Path) -> Settings:

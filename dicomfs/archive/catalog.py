@@ -11,7 +11,7 @@ from dicomfs.archive import tables
 from dicomfs.archive.fold import Attributes
 from dicomfs.archive.tables import CHILD, DIRECTORY, PAIR, U64
 from dicomfs.archive.totals import Totals
-from dicomfs.errors import NotFound
+from dicomfs.errors import Damaged, NotFound
 from dicomfs.store.index import Table, Transaction
 from dicomfs.store.store import Store
 
@@ -186,6 +186,8 @@ class View:
         value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
         if value is None or value[0] != tables.INSTANCE:
             raise NotFound(f"no instance has inode number {ino}")
+        if len(value) < tables.INSTANCE_INODE.size:
+            raise Damaged(f"the index has a damaged record of inode {ino}; run 'dicomfs reindex'")
         return tables.InstanceInode(*tables.INSTANCE_INODE.unpack_from(value))
 
     def patients(self) -> Iterator[Patient]:

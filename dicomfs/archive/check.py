@@ -18,10 +18,9 @@ from typing import Final, TypeVar
 from dicomfs.archive import archive as archives
 from dicomfs.archive import tables
 from dicomfs.archive.archive import NO_BASE, Archive
-from dicomfs.archive.catalog import View
 from dicomfs.archive.comparison import compare_fold
 from dicomfs.archive.outcome import Progress
-from dicomfs.errors import DicomfsError
+from dicomfs.errors import Damaged, DicomfsError
 from dicomfs.store import commit as commits
 from dicomfs.store import pack as packfile
 from dicomfs.store.location import Location
@@ -72,13 +71,18 @@ def check(archive_path: Path, *, verify_files: bool = False, progress: OnProgres
         report.add("index", "index", error)
         return report
     with archive:
-        checker = _Checker(archive, report, progress)
-        checker.packs()
-        if not any(problem.kind == "pack" for problem in report.problems):
-            checker.catalog()
-        checker.recipes(verify_files=verify_files)
+        try:
+            checker = _Checker(archive, report, progress)
+            if checker.packs():
+                checker.catalog()
+            if verify_files:
+                checker.entries()
+            checker.recipes(verify_files=verify_files)
+            if verify_files:
+                checker.blobs()
+        except DicomfsError as error:
+            report.add("index", "index", error)
         if verify_files:
-            checker.blobs()
             _check_quarantine(archive_path, report)
     return report
 
@@ -95,10 +99,14 @@ class _Checker:
             self._states = self._store.pack_states(txn)
             self._instances = txn.stat(self._store.index.tables["instance"])["entries"]
             self._blob_count = txn.stat(self._store.blob_table)["entries"]
-            self._totals = View(self._store, txn).totals()
+        try:
+            with archive.view() as view:
+                self._bytes_in = view.totals().bytes_in
+        except Damaged:
+            self._bytes_in = 0  # which comparing the catalog names
 
-    def packs(self) -> None:
-        """Compare the packs with what the index knows of them."""
+    def packs(self) -> bool:
+        """Compare the packs with what the index knows of them; say whether all are there."""
         store, report = self._store, self._report
         numbers = store.packs.numbers()
         for number, state in sorted(self._states.items()):
@@ -110,16 +118,27 @@ class _Checker:
             size = os.stat(store.packs.path(number)).st_size
             if state.sealed and size != state.sealed:
                 report.add("pack", name, f"is {size} bytes long, but was sealed at {state.sealed}")
-            elif state.sealed and packfile.directory_start(store.packs.open(number).fd) is None:
-                report.add("pack", name, "its central directory is damaged")
             elif size < state.committed:
                 report.add("pack", name, f"is {size} bytes long, but {state.committed} were committed")
+            elif state.sealed and packfile.directory_start(store.packs.open(number).fd) != state.committed:
+                report.add("pack", name, "its central directory is damaged")
             elif size > state.committed and not state.sealed:
                 extra = size - state.committed
                 report.notes.append(f"{name}: has {extra} bytes past the last commit (healed by the next import)")
         for number in set(numbers) - set(self._states):
             name = store.packs.path(number).name
             report.notes.append(f"{name}: is not in the index yet (healed by the next import)")
+        return not report.problems
+
+    def entries(self) -> None:
+        """Look at every byte of the packs that is not a blob's."""
+        for number, state in sorted(self._states.items()):
+            try:
+                pack = self._store.packs.open(number)
+            except DicomfsError:
+                continue  # named above
+            for fault in packfile.faults(pack.fd, state.committed, sealed=bool(state.sealed)):
+                self._report.add("pack", pack.path.name, fault)
 
     def catalog(self) -> None:
         """Fold all commits anew and compare."""
@@ -146,7 +165,7 @@ class _Checker:
                 done += 1
                 bytes_done += size
                 if self._progress is not None and done % 16 == 0:
-                    self._progress(Progress(done, self._instances, bytes_done, self._totals.bytes_in))
+                    self._progress(Progress(done, self._instances, bytes_done, self._bytes_in))
         self._report.instances = done
         self._report.bytes_verified = bytes_done if verify_files else 0
         self._count_orphans()
@@ -200,7 +219,7 @@ class _Checker:
         try:
             with self._archive.view() as view:
                 uid = view.instance(ino).attributes["SOPInstanceUID"]
-        except (DicomfsError, ValueError, KeyError):
+        except (DicomfsError, KeyError):
             uid = "of an unknown UID"
         self._report.add("instance", f"instance {uid} (inode {ino})", what)
 

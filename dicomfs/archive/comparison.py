@@ -46,6 +46,11 @@ def compare_fold(
 def _compare(
     store: Store, txn: Transaction, folded: Store, folded_txn: Transaction, differs: Callable[[str], None]
 ) -> None:
+    known, expected = store.pack_states(txn), folded.pack_states(folded_txn)
+    if {number: state.committed for number, state in known.items()} != {
+        number: state.committed for number, state in expected.items()
+    }:
+        differs("table 'pack' is not what the packs say; run 'dicomfs reindex'")
     for name in _COMPARED:
         count = 0
         ours = _items(txn, store.index.tables[name])

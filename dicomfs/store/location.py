@@ -4,9 +4,10 @@ Little endian: u32 pack, u64 offset, u32 stored length, u32 plain length, u8 cod
 of every 64 KiB of a blob stored plain, of the whole of a coded one.
 """
 
-from struct import Struct
+from struct import Struct, error
 from typing import NamedTuple
 
+from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
 
 _HEAD = Struct("<IQIIB")
@@ -28,9 +29,13 @@ class Location(NamedTuple):
 
 
 def decode(value: bytes) -> Location:
-    """Read the value of the blob table."""
-    crcs = Struct(f"<{(len(value) - _HEAD.size) // 4}I").unpack_from(value, _HEAD.size)
-    pack, offset, stored, length, codec = _HEAD.unpack_from(value)
+    """Read the value of the blob table; raise Damaged where it is none."""
+    try:
+        pack, offset, stored, length, codec = _HEAD.unpack_from(value)
+        count = 1 if codec else -(-stored // codecs.CRC_CHUNK) or 1
+        crcs = Struct(f"<{count}I").unpack(value[_HEAD.size :])
+    except error as cause:
+        raise Damaged("the index has a damaged record of a blob; run 'dicomfs reindex'") from cause
     return Location(pack, offset, stored, length, codec, crcs)
 
 

@@ -13,7 +13,7 @@ The layer above adds its own tables and fills them in the same transactions.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from struct import Struct
+from struct import Struct, error
 from typing import Final, NamedTuple
 
 from dicomfs.errors import Damaged
@@ -92,6 +92,8 @@ class Store:
     def seq(self, txn: Transaction) -> int:
         """Return the number of the last commit."""
         value = txn.get(b"seq", db=self.meta_table)
+        if value is not None and len(value) != KEY.size:
+            raise _damaged("of the last commit")
         return 0 if value is None else int.from_bytes(value, "big")
 
     def locate(self, txn: Transaction, blob: BlobId) -> Location:
@@ -106,6 +108,8 @@ class Store:
         value = txn.get(KEY.pack(seq), db=self.commit_table)
         if value is None:
             raise Damaged(f"the index does not know commit {seq}; run 'dicomfs reindex'")
+        if len(value) != _COMMIT.size:
+            raise _damaged(f"of commit {seq}")
         return CommitPlace(*_COMMIT.unpack(value))
 
     def next_seq(self, txn: Transaction, after: int) -> int:
@@ -135,7 +139,10 @@ class Store:
         cursor = txn.cursor(db=self.pack_table)
         if not cursor.first():
             return {}
-        return {KEY.unpack(key)[0]: PackState(*_PACK.unpack(value)) for key, value in cursor.iternext()}
+        try:
+            return {KEY.unpack(key)[0]: PackState(*_PACK.unpack(value)) for key, value in cursor.iternext()}
+        except error as cause:
+            raise _damaged("of a pack") from cause
 
     def put_pack(self, txn: Transaction, number: int, state: PackState) -> None:
         """Record what a pack holds."""
@@ -151,3 +158,7 @@ class Store:
         self.blobs.close()
         self.index.close()
         self.packs.close()
+
+
+def _damaged(what: str) -> Damaged:
+    return Damaged(f"the index has a damaged record {what}; run 'dicomfs reindex'")
