@@ -65,8 +65,8 @@ class Look:
         return cls(
             uid=os.getuid() if options.uid is None else options.uid,
             gid=os.getgid() if options.gid is None else options.gid,
-            file_mode=stat.S_IFREG | (0o444 & ~options.file_mask),
-            directory_mode=stat.S_IFDIR | (0o555 & ~options.directory_mask),
+            file_mode=stat.S_IFREG | (0o666 & ~options.file_mask),
+            directory_mode=stat.S_IFDIR | (0o777 & ~options.directory_mask),
             attr_timeout_s=options.attr_timeout_s,
             entry_timeout_s=options.entry_timeout_s,
             negative_timeout_s=options.negative_timeout_s,

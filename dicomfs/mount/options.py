@@ -31,9 +31,10 @@ class MountOptions:
     allow_root: bool = False
     uid: int | None = None
     gid: int | None = None
-    file_mask: int = 0
-    """Permission bits that files do not have; write permission nobody has."""
-    directory_mask: int = 0
+    file_mask: int = 0o022
+    """Permission bits that files do not have. Owners have write permission, as on any disk that is mounted
+    read-only, so that copies which keep modes can be changed and deleted; the drive itself says EROFS."""
+    directory_mask: int = 0o022
     xattr: bool = True
     read_ahead_kib: int = READ_AHEAD_KIB
     attr_timeout_s: float = DAY_S

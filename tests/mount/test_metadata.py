@@ -53,7 +53,7 @@ def test_a_long_listing_agrees_with_stat(stocked: Stocked) -> None:
         status = os.stat(path)
         assert status.st_size == len(path.read_bytes())
         assert status.st_blocks == -(-status.st_size // 512)
-        assert stat.S_IMODE(status.st_mode) == 0o444
+        assert stat.S_IMODE(status.st_mode) == 0o644
         assert status.st_nlink == 1
 
 
@@ -123,16 +123,18 @@ def test_a_large_directory_is_listed_whole_and_once(
         assert sum(entry.is_file() for entry in entries) == 1500
 
 
+@pytest.mark.root
 def test_owner_and_mode_are_as_the_options_say(
     imported: tuple[Path, object], mount_drive: Callable[..., Drive]
 ) -> None:
     drive = mount_drive(imported[0], "uid=1234,gid=2345,umask=027,fmask=077,allow_other")
     file, directory = os.stat(next(iter(drive.files().values()))), os.stat(drive.patients)
-    assert (file.st_uid, file.st_gid, stat.S_IMODE(file.st_mode)) == (1234, 2345, 0o400)
-    assert (directory.st_uid, directory.st_gid, stat.S_IMODE(directory.st_mode)) == (1234, 2345, 0o550)
+    assert (file.st_uid, file.st_gid, stat.S_IMODE(file.st_mode)) == (1234, 2345, 0o600)
+    assert (directory.st_uid, directory.st_gid, stat.S_IMODE(directory.st_mode)) == (1234, 2345, 0o750)
     assert "quarantine" not in os.listdir(drive.path)
 
 
+@pytest.mark.root
 def test_views_chosen_by_name_are_shown_alone(imported: tuple[Path, object], mount_drive: Callable[..., Drive]) -> None:
     drive = mount_drive(imported[0], "allow_other,views=quarantine")
     assert sorted(os.listdir(drive.path)) == ["README.txt", "quarantine"]
@@ -151,6 +153,7 @@ class _Handle(ctypes.Structure):
     _fields_ = (("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("handle", ctypes.c_ubyte * 128))
 
 
+@pytest.mark.root
 def test_file_handles_open_after_the_kernel_forgot_the_names(stocked: Stocked) -> None:
     """It is what NFS servers do (nfs-ganesha, knfsd): lookup of `.` and `..`."""
     libc = ctypes.CDLL(None, use_errno=True)

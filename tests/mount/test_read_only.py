@@ -49,6 +49,7 @@ def file(request: pytest.FixtureRequest, imported: tuple[Path, object], mount_dr
     return next(iter(drive.files().values()))
 
 
+@pytest.mark.root
 def test_every_attempt_to_write_is_refused(file: Path) -> None:
     before = (file.read_bytes(), sorted(os.listdir(file.parent)))
     refused = {}

@@ -83,6 +83,7 @@ def test_any_slice_is_the_slice_of_the_whole(stocked: Stocked) -> None:
             os.close(descriptor)
 
 
+@pytest.mark.root
 def test_eight_readers_at_once_get_every_byte(stocked: Stocked) -> None:
     Path("/proc/sys/vm/drop_caches").write_text("1\n")
     paths = list(stocked.files().values())

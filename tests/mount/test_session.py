@@ -288,6 +288,7 @@ def test_a_path_with_commas_spaces_and_letters_can_be_mounted(
     moved.rename(archive_path)
 
 
+@pytest.mark.root
 def test_read_ahead_is_as_asked(imported: tuple[Path, object], mount_drive: Callable[..., Drive]) -> None:
     def read_ahead(drive: Drive) -> int:
         device = os.stat(drive.path).st_dev
@@ -351,6 +352,7 @@ def test_an_ordinary_user_mounts_through_fusermount3(imported: tuple[Path, dict[
         shutil.rmtree(base)
 
 
+@pytest.mark.root
 def test_walking_and_reading_again_and_again_takes_no_more_memory(
     imported: tuple[Path, object], mount_drive: Callable[..., Drive]
 ) -> None:
