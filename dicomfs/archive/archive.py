@@ -44,6 +44,7 @@ class Archive:
     @staticmethod
     def init(path: Path, *, codec: str = "fast", force: bool = False) -> None:
         """Make an empty archive; in a directory that is not empty only with `force`, which removes nothing."""
+        settings_file.require_codec(codec)
         if (path / settings_file.FILE).exists():
             raise UsageError(f"{path}: is a dicomfs archive already")
         if path.exists() and not path.is_dir():

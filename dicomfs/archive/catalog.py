@@ -286,15 +286,31 @@ class View:
     def _like(self, field: str, pattern: str) -> set[int]:
         """Scan only the values that begin as the pattern does before its first wildcard."""
         start = re.split(r"[*?]", pattern, maxsplit=1)[0]
-        wanted = tables.folded(pattern).decode("utf-8", "surrogateescape")
+        wanted = tables.folded_whole(pattern).decode("utf-8", "surrogateescape")
         matches = re.compile(translate(wanted.replace("[", "[[]"))).fullmatch
         prefix = tables.find_prefix(field, start)
         exact = start == pattern
         found: set[int] = set()
         for key in self._keys("find", prefix + b"\0" if exact else prefix, prefix + b"\0" if exact else prefix):
-            if exact or matches(key[1:-9].decode("utf-8", "surrogateescape")):
-                found.add(U64.unpack_from(key, len(key) - 8)[0])
+            number = U64.unpack_from(key, len(key) - 8)[0]
+            values = [key[1:-9]]
+            if len(values[0]) >= tables.MAX_VALUE_KEY:
+                values = [tables.folded_whole(value) for value in self._values(field, number)]
+            if any(matches(value.decode("utf-8", "surrogateescape")) for value in values):
+                found.add(number)
         return found
+
+    def _values(self, field: str, number: int) -> Iterator[str]:
+        """Walk the values by which the `find` table leads to a study or series."""
+        if field == "SeriesInstanceUID":
+            held = [self.series(number).attributes]
+        elif field == "Modality":
+            held = [series.attributes for series in self.series_of(number)]
+        elif field in ("PatientID", "PatientName"):
+            held = [self.patient(patient).attributes for patient in self.study(number).patients]
+        else:
+            held = [self.study(number).attributes]
+        return (str(attributes.get(field, "")) for attributes in held)
 
     def _between(self, field: str, first: str, last: str) -> set[int]:
         field_key = tables.find_prefix(field, "")

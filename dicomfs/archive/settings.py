@@ -51,10 +51,14 @@ class Settings:
     """Separates the parts of multipart documents: one for the archive, so that a static server can name it."""
 
 
-def write(root: Path, codec: str) -> None:
-    """Write the settings of a new archive."""
+def require_codec(codec: str) -> None:
+    """Raise UsageError for a codec that there is not."""
     if codec not in CODECS:
         raise UsageError(f"unknown codec {codec!r}: use one of {', '.join(CODECS)}")
+
+
+def write(root: Path, codec: str) -> None:
+    """Write the settings of a new archive."""
     text = _TEXT.format(
         format=FORMAT,
         archive_id=uuid.uuid4(),

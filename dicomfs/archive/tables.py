@@ -82,7 +82,8 @@ CHANGES_KEPT: Final = 4096
 """How many commits back a mounted reader may be and still be told exactly what changed."""
 
 _MAX_KEY: Final = 500
-_MAX_VALUE_KEY: Final = 200
+MAX_VALUE_KEY: Final = 200
+"""A longer value is cut in the `find` table; whoever finds it there has to look at the value itself."""
 
 
 class InstanceInode(NamedTuple):
@@ -111,7 +112,7 @@ def name_key(parent: int, name: bytes) -> bytes:
 def sop_key(uid: str) -> bytes:
     """Return the key of a SOP Instance UID, however long it is."""
     key = uid.encode()
-    return key if len(key) <= _MAX_VALUE_KEY else hashlib.sha256(key).digest()
+    return key if len(key) <= MAX_VALUE_KEY else hashlib.sha256(key).digest()
 
 
 def find_key(field: str, value: str, number: int) -> bytes:
@@ -126,7 +127,12 @@ def find_prefix(field: str, value: str) -> bytes:
 
 def folded(value: str) -> bytes:
     """Return a value as the `find` table orders it; two that differ in case alone are one."""
-    return fold(value).encode("utf-8", "surrogateescape").replace(b"\0", b" ")[:_MAX_VALUE_KEY]
+    return folded_whole(value)[:MAX_VALUE_KEY]
+
+
+def folded_whole(value: str) -> bytes:
+    """Return the same however long it is."""
+    return fold(value).encode("utf-8", "surrogateescape").replace(b"\0", b" ")
 
 
 def identity_key(kind: str, parent: int, text: str) -> bytes:

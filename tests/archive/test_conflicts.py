@@ -123,13 +123,8 @@ def test_replaced_by_a_file_that_belongs_elsewhere(archive_path: Path) -> None:
         (study,) = view.studies()
         assert study.instances == 2
         assert [series.instances for series in view.series_of(study.key)] == [1, 1]
-        assert [
-            instance.current for series in view.series_of(study.key) for instance in view.instances_of(series.key)
-        ] == [
-            False,
-            True,
-            True,
-        ]
+        instances = [one for series in view.series_of(study.key) for one in view.instances_of(series.key)]
+        assert [instance.current for instance in instances] == [False, True, True]
         assert view.studies_where("Modality", "CT") == {study.key}
 
 
