@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmark import importing, listing, machine, reading, report, scale
+from benchmark import importing, listing, machine, orthanc, profiles, reading, report, scale
 from benchmark.measure import Results, say
 from benchmark.stage import FULL, QUICK, TINY, Stage
 
@@ -29,8 +29,11 @@ PROBES: dict[str, Callable[[Stage], None]] = {
     "start": scale.probe_start,
     "query": scale.probe_query,
     "growth": listing.probe_growth,
+    "orthanc": orthanc.probe_orthanc,
 }
 """In the order in which they run."""
+_ASKED_FOR = {"orthanc"}
+"""These run only when they are named."""
 
 _WORK = Path("/var/tmp/dicomfs-bench")
 
@@ -54,6 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clean", action="store_true", help="remove the work directory's data in the end")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw a plot of each family there")
     parser.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="show these results, measure nothing")
+    parser.add_argument("--profile", choices=profiles.FAMILIES, help="leave a profile instead of figures")
     chosen = parser.parse_args()
     unknown = set(chosen.probes) - set(PROBES)
     if unknown:
@@ -66,7 +70,7 @@ def _measure(chosen: argparse.Namespace, stage: Stage) -> None:
     if not machine.DROPS_CACHES:
         results.note("drives were mounted anew for each run instead of dropping caches; one read-ahead only")
     for name, probe in PROBES.items():
-        if not chosen.probes or name in chosen.probes:
+        if name in chosen.probes or (not chosen.probes and name not in _ASKED_FOR):
             probe(stage)
     results.sizes = stage.describe()
 
@@ -85,13 +89,16 @@ def main() -> None:
     # A benchmark that is told to end unmounts its drives first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     work = chosen.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
     if chosen.tiny:
         machine.DROPS_CACHES = False
     sizes = TINY if chosen.tiny else QUICK if chosen.quick else FULL
     if chosen.earlier:
         results = Results.decode(chosen.earlier.read_text(encoding="utf-8"))
+    elif chosen.profile:
+        profiles.profile(Stage(work, sizes, Results({}, {}, chosen.rounds)), chosen.profile)
+        return
     else:
-        work.mkdir(parents=True, exist_ok=True)
         results = Results(machine.describe(work), {}, chosen.rounds)
         _measure(chosen, Stage(work, sizes, results))
         _keep(results, work)

@@ -94,7 +94,7 @@ static void attributes(const struct node *node, struct stat *st)
 {
     memset(st, 0, sizeof *st);
     st->st_ino = node->ino;
-    st->st_mode = node->directory ? S_IFDIR | 0555 : S_IFREG | 0444;
+    st->st_mode = node->directory ? S_IFDIR | 0755 : S_IFREG | 0644;
     st->st_nlink = node->links;
     st->st_uid = getuid();
     st->st_gid = getgid();

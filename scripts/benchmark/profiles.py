@@ -1,0 +1,143 @@
+"""Where the time goes: a profile of an import, of cold reads, or of listings.
+
+With py-spy it is a flame graph (SVG) of all processes involved, C code included where it can be told; without,
+a table of cProfile, of the one process that matters.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmark import drives, machine
+from benchmark.listing import find, ls
+from benchmark.measure import say
+from benchmark.reading import glance, run, sequential
+from benchmark.stage import Stage, names
+
+_CPROFILE = """
+import cProfile, pstats, sys
+target, out = sys.argv[1], sys.argv[2]
+sys.argv = ["dicomfs", *sys.argv[3:]]
+from dicomfs.cli import main
+profile = cProfile.Profile()
+try:
+    profile.runcall(main)
+except SystemExit:
+    pass
+finally:
+    with open(out, "w") as file:
+        pstats.Stats(profile, stream=file).sort_stats("tottime").print_stats(60)
+"""
+_RATE = "500"
+
+
+def _spy() -> str | None:
+    beside = Path(sys.executable).with_name("py-spy")
+    return str(beside) if beside.exists() else shutil.which("py-spy")
+
+
+def _profiled(out: Path, words: list[object], work: Callable[[], None] | None = None) -> Path:
+    """Run a dicomfs command under a profiler; `work` uses it meanwhile, and ends it."""
+    spy = _spy()
+    texts = [str(word) for word in words]
+    if spy is None:
+        kept = out.with_suffix(".txt")
+        command = [sys.executable, "-c", _CPROFILE, "dicomfs", str(kept), *texts]
+    else:
+        kept = out.with_suffix(".svg")
+        options = ["--subprocesses", "--native", "--rate", _RATE, "--output", str(kept), "--format", "flamegraph"]
+        command = [spy, "record", *options, "--", *drives.DICOMFS, *texts]
+    with open(out.with_suffix(".log"), "w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            if work is not None:
+                work()
+        finally:
+            process.wait()
+    return kept
+
+
+def _drive(stage: Stage, out: Path, archive: Path, work: Callable[[Path], None]) -> Path:
+    """Profile the process of a drive while `work` uses it."""
+    mountpoint = stage.mountpoint("profiled")
+    mountpoint.mkdir(parents=True, exist_ok=True)
+
+    def use() -> None:
+        while not os.path.ismount(mountpoint):
+            time.sleep(0.01)
+        os.listdir(mountpoint)
+        try:
+            work(mountpoint)
+        finally:
+            # The profiler's own child is the drive: unmounting ends it.
+            drives.dicomfs("umount", mountpoint)
+
+    return _profiled(out, ["mount", "--foreground", "-o", "views=patients", archive, mountpoint], use)
+
+
+def _forget() -> None:
+    if machine.DROPS_CACHES:
+        machine.drop_caches()
+
+
+def profile_import(stage: Stage, out: Path) -> Path:
+    """Import the CT studies and the MR files."""
+    sources = [stage.ct, stage.mr]
+    target = stage.fresh("import")
+    drives.dicomfs("init", target)
+    machine.warm(sources)
+    kept = _profiled(out, ["import", "-a", target, *sources])
+    stage.clear("import")
+    return kept
+
+
+def profile_read(stage: Stage, out: Path) -> Path:
+    """Read the multi-frame object and the CT study, and glance at its files, each with nothing in the kernel."""
+    archive = stage.archive("none")
+
+    def work(mountpoint: Path) -> None:
+        files = names(mountpoint)
+        giant = next(name for name in files if "GIANT" in name)
+        study = [name for name in files if "CT00001" in name]
+        for _ in range(3):
+            _cold(mountpoint, archive)
+            sequential(mountpoint / giant)
+            _cold(mountpoint, archive)
+            run("cp", "-r", (mountpoint / study[0]).parent, stage.fresh("copy"))
+            _cold(mountpoint, archive)
+            glance(mountpoint, study)
+        stage.clear("copy")
+
+    return _drive(stage, out, archive, work)
+
+
+def _cold(mountpoint: Path, archive: Path) -> None:
+    _forget()
+    machine.warm([archive])
+    os.stat(mountpoint)
+
+
+def profile_list(stage: Stage, out: Path) -> Path:
+    """Walk the catalog with find and ls -lR."""
+    archive = stage.catalog(stage.sizes.listed)
+
+    def work(mountpoint: Path) -> None:
+        for walk in (find, ls, find, ls):
+            _cold(mountpoint, archive)
+            walk(mountpoint / "patients")
+
+    return _drive(stage, out, archive, work)
+
+
+FAMILIES = {"import": profile_import, "read": profile_read, "list": profile_list}
+
+
+def profile(stage: Stage, family: str) -> None:
+    """Leave a profile in the work directory, and say where."""
+    directory = stage.work / "profiles"
+    directory.mkdir(exist_ok=True)
+    say(f"profile: {FAMILIES[family](stage, directory / family)}")
