@@ -21,9 +21,9 @@ from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dicomfs.archive.names import candidates, component, cut
+from dicomfs.archive.names import candidates, component, cut, possible
 from dicomfs.archive.query import Level, Match, Query, matches
-from dicomfs.errors import DicomfsError, StorageFull, UsageError
+from dicomfs.errors import Damaged, DicomfsError, StorageFull, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -148,7 +148,9 @@ class _Directories:
         os.makedirs(self._output, exist_ok=True)
 
     def path(self, below: str, ino: int) -> str:
-        """Return the real path of the file with this inode number, its directory made."""
+        """Return the real path of the file with this inode number, its directory made; never one outside."""
+        if not all(map(possible, os.fsencode(below).split(b"/"))):
+            raise Damaged("its name in the archive is none that a file can have; run 'dicomfs check'")
         path = os.path.join(self._output, below)
         directory = os.path.dirname(below)
         if directory not in self._made:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import NamedTuple, TypeAlias
 
-from dicomfs.archive import tables
+from dicomfs.archive import names, tables
 from dicomfs.archive.fold import Attributes
 from dicomfs.archive.tables import CHILD, DIRECTORY, PAIR, U64
 from dicomfs.archive.totals import Totals
@@ -17,6 +17,9 @@ from dicomfs.store.store import Store
 
 Child: TypeAlias = tuple[int, bool, int, int, int, bytes]
 """(inode, is a directory, size, mtime in ns, subdirectories, name)"""
+
+MAX_DEPTH = 64
+"""No directory lies deeper; a damaged one may be its own ancestor."""
 
 _DATE_RANGE = re.compile(r"(\d{8})?-(\d{8})?").fullmatch
 
@@ -149,7 +152,11 @@ class View:
                 raise NotFound(f"no file or directory has inode number {ino}")
             _, parent = tables.DIRECTORY_INODE.unpack_from(value)[:2]
             fixed = tables.DIRECTORY_INODE.size if value[0] == DIRECTORY else tables.INSTANCE_INODE.size
-            parts.append(value[fixed:].decode())
+            name = value[fixed:]
+            # Paths are joined to real directories, and the archive may be somebody else's work.
+            if not names.possible(name) or len(parts) == MAX_DEPTH:
+                raise Damaged(f"inode {ino} has a place in the tree that no file can have; run 'dicomfs check'")
+            parts.append(name.decode())
             ino = parent
         if ino == tables.ROOT_PATIENTS:
             parts.append("patients")

@@ -9,6 +9,7 @@ component, never a second component, a control sequence or a hidden file.
     cut         the name within MAX_BYTES                'xxx…'     -> 'xxx…~d3bfh7'
     candidates  the names to claim one after the other   '00001.dcm', '00001~d3bfh7.dcm', …
     fold        the key under which two names clash      'Müller'   -> 'müller'
+    possible    whether a file can have a name at all    b'../x'    -> None
 
 What a level of a tree is called is decided by `layout`; who got which name, by the catalog.
 """
@@ -34,6 +35,9 @@ _CARETS = re.compile(r"\^+")  # separates the components of a person's name (PS3
 _SPACES = re.compile(r"\s+")
 # Control, format (bidi marks, zero width), surrogate, unassigned; private use, where SMB puts illegal ones.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+
+# What is read back from an archive may have been made by anybody: whoever shows or writes a name asks this.
+possible = re.compile(rb"(?!\.{1,2}\Z)[^/\0]{1,255}").fullmatch
 
 # Text that `fragment` would return as it is: the common case, told in half a microsecond.
 _SAFE = r"A-Za-z0-9_()\[\]{}#@&+=,;!$%'`"

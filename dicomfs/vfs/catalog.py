@@ -1,13 +1,17 @@
 """The claimed trees: directories and instances as the catalog has them, whatever the layout."""
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from dicomfs.archive.names import possible
 from dicomfs.vfs import xattrs
 from dicomfs.vfs.node import FIRST_CLAIMED, NOTHING, ROOT, Attributes, Changes, Entry, INode, OpenFile
 
 if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
+
+log = logging.getLogger(__name__)
 
 
 class Catalog:
@@ -18,6 +22,7 @@ class Catalog:
         self._archive = archive
         self._links = links
         self._created_ns = created_ns
+        self._told = False
         with archive.view() as view:
             self._seq = view.seq
 
@@ -33,6 +38,8 @@ class Catalog:
 
     def lookup(self, parent: INode, name: bytes) -> Attributes | None:
         """Return the node of exactly this name in a directory."""
+        if not possible(name):
+            return None
         with self._archive.view() as view:
             node = view.child(parent, name)
         if node is None:
@@ -45,8 +52,17 @@ class Catalog:
         links = self._links
         with self._archive.view() as view:
             for child, is_directory, size, mtime_ns, subdirectories, name in view.children(ino, after):
+                if not possible(name):
+                    self._leave_out(child)
+                    continue
                 nlink = 2 + subdirectories if is_directory else links
                 yield name, child, is_directory, size, mtime_ns, nlink, child
+
+    def _leave_out(self, ino: INode) -> None:
+        """Tell once of a name that no file can have: the kernel would give up the whole directory for it."""
+        if not self._told:
+            self._told = True
+            log.warning("inode %d is not shown: its name is none that a file can have; run 'dicomfs check'", ino)
 
     def parent(self, ino: INode) -> INode | None:
         """Return the directory of a node."""
