@@ -53,6 +53,8 @@ class ImportReport:
     run_directory: Path | None = None
     stopped: str = ""
     """Why the run ended before its last input, or empty."""
+    interrupted: int = 0
+    """The signal that ended the run, or 0."""
     not_imported: int = 0
     """Conflicting files that were kept out although nobody asked for that."""
     explicit_skipped: int = 0

@@ -1,7 +1,8 @@
 """Give every input of an import its one result, in the order of the inputs, and count."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -20,6 +21,7 @@ CONFLICT_REASONS: Final[dict[OnConflict, str]] = {
     "skip": "not imported: another file of the same SOP Instance UID is in the archive",
     "error": "not imported: another file of the same SOP Instance UID is in the archive (--on-conflict error)",
 }
+NOT_READ: Final = "not read: the import had stopped"
 _KEPT: Final = (CONFLICT_REASONS["keep"], CONFLICT_REASONS["replace"])
 
 
@@ -45,9 +47,9 @@ class Results:
         """Remember which inputs the next answers are about."""
         self._open.extend(batch)
 
-    def refuse(self, path: str, reason: str) -> None:
+    def refuse(self, path: str, outcome: Outcome, reason: str) -> None:
         """Report a path that never became an input."""
-        self._tell(FileResult(path, Outcome.FAILED, reason, 0, "", "", explicit=True))
+        self._tell(FileResult(path, outcome, reason, 0, "", "", explicit=outcome is Outcome.FAILED))
 
     @property
     def current(self) -> Input:
@@ -85,6 +87,14 @@ class Results:
             else:
                 self._tell(result)
         self._waiting = []
+
+    def stop(self, why: str, rest: Iterator[Input]) -> None:
+        """The run ends before its inputs do: every one that is left gets its result all the same."""
+        self.report.stopped = why
+        unread = list(self._open)
+        self._open.clear()
+        for source in chain(unread, rest):
+            self._tell(FileResult(source.path, Outcome.FAILED, NOT_READ, 0, "", "", explicit=source.explicit))
 
     def _tell(self, result: FileResult) -> None:
         report = self.report

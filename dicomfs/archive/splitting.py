@@ -17,10 +17,12 @@ from typing import Final, NamedTuple, Protocol
 import zstandard
 from isal.isal_zlib import crc32
 
-from dicomfs.archive.archive import NO_BASE
+from dicomfs.archive.archive import MAX_HEADER, NO_BASE
 from dicomfs.archive.outcome import Outcome
 from dicomfs.dicom.describe import Verdict, describe
+from dicomfs.dicom.part10 import locate
 from dicomfs.dicom.split import FRAGMENT, FRAME, LITERAL, Span
+from dicomfs.errors import Damaged, DicomfsError
 from dicomfs.store import codec as codecs
 from dicomfs.store import recipe as recipes
 from dicomfs.store.location import crcs_for
@@ -28,8 +30,11 @@ from dicomfs.store.recipe import MAX_BLOB, BlobId, Extent, Recipe
 
 BUFFER: Final = 64 << 20
 """Files up to this size are read into one buffer that is used again; larger ones are mapped."""
+_SNIFFED: Final = 1 << 18
+"""Of a longer file so much is looked at before all of it is read: sticks hold videos and disk images, too."""
 _HEADER_LEVEL: Final = 3
 _MAX_LITERAL: Final = 32 << 20
+_MAX_SPANS: Final = 1 << 19
 _MAX_BASE: Final = 1 << 20
 _MIN_BASE: Final = 64
 _SERIES_KEPT: Final = 64
@@ -131,6 +136,9 @@ class Splitter:
         try:
             with open(path, "rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
+                if size > _SNIFFED and locate(os.pread(file.fileno(), _SNIFFED, 0)) is None:
+                    self._foreign(os.pread(file.fileno(), 512, 0), size)
+                    return
                 if size <= BUFFER:
                     self._split(self._read(file.fileno()), mapped=False)
                     return
@@ -145,6 +153,11 @@ class Splitter:
                         data.release()
         except OSError as error:
             reason = f"cannot be read: {error.strerror or error}"
+            self._sink.outcome(Outcome.FAILED, reason, 0, b"", "")
+        except DicomfsError as error:
+            self._sink.outcome(Outcome.FAILED, str(error), 0, b"", "")
+        except Exception as error:  # noqa: BLE001 - whatever a file does to us, the others go on
+            reason = f"internal error ({type(error).__name__}): please report it"
             self._sink.outcome(Outcome.FAILED, reason, 0, b"", "")
 
     def _read(self, fd: int) -> memoryview:
@@ -171,6 +184,9 @@ class Splitter:
             reason = f"cannot be parsed ({type(error).__name__}): please report it"
             self._sink.outcome(Outcome.QUARANTINED, reason, size, sha256, "")
             return
+        if described.verdict == Verdict.NOT_DICOM:
+            self._foreign(bytes(data[:512]), size, described.reason, sha256)
+            return
         if described.attributes is None or described.verdict != Verdict.DICOM:
             self._sink.outcome(_OUTCOMES[described.verdict], described.reason, size, sha256, "")
             return
@@ -191,6 +207,11 @@ class Splitter:
             return
         reason = "changed while it was read: import it again" if mapped else "cannot be kept exactly: please report it"
         self._sink.outcome(Outcome.FAILED, reason, size, sha256, "")
+
+    def _foreign(self, head: bytes, size: int, reason: str = "not DICOM", sha256: bytes = b"") -> None:
+        """Skip what is not DICOM; say what it is where that helps."""
+        known = (what for magic, at, what in _FOREIGN if head[at : at + len(magic)] == magic)
+        self._sink.outcome(Outcome.SKIPPED, next(known, reason), size, sha256, "")
 
     def _prove(self, data: memoryview, pieces: list[Span], sha256: bytes, attributes: Levels, *, mapped: bool) -> Row:
         """Give the blobs and return the row, or raise _Misfit."""
@@ -233,6 +254,8 @@ class Splitter:
     def _header(self, recipe: bytes, literals: bytes, attributes: Levels, extents: list[Extent]) -> tuple[bytes, bytes]:
         """Compress recipe and literals against the series' base; return base and body."""
         header = b"".join((_LENGTH.pack(len(recipe)), recipe, literals))
+        if len(header) > MAX_HEADER:
+            raise _Misfit
         context = self._context(attributes, literals)
         body: bytes = context.compressor.compress(header)
         if len(body) > _REBASE * len(header) and len(literals) > 1024 and context is not self._no_base:
@@ -252,7 +275,10 @@ class Splitter:
         if found is not None:
             self._series.move_to_end(series)
             return found
-        earlier = self._known.base_of(str(attributes.study["StudyInstanceUID"]), series)
+        try:
+            earlier = self._known.base_of(str(attributes.study["StudyInstanceUID"]), series)
+        except Damaged:
+            earlier = None
         if earlier is not None:
             return self._keep(series, *earlier)
         return self._new_base(attributes, literals)
@@ -278,26 +304,33 @@ class Splitter:
         return context
 
 
+_FOREIGN: Final = (
+    (b"PK\3\4", 0, "a ZIP file: unpack it first"),
+    (b"\x1f\x8b", 0, "a gzip file: unpack it first"),
+    (b"BZh", 0, "a bzip2 file: unpack it first"),
+    (b"\xfd7zXZ", 0, "an xz file: unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", 0, "a 7-Zip file: unpack it first"),
+    (b"ustar", 257, "a tar file: unpack it first"),
+)
 _OUTCOMES: Final = {
     Verdict.CUT_OFF: Outcome.QUARANTINED,
     Verdict.NO_UIDS: Outcome.QUARANTINED,
-    Verdict.NOT_DICOM: Outcome.SKIPPED,
     Verdict.DICOMDIR: Outcome.SKIPPED,
 }
 
 
 def _pieces(spans: Sequence[Span]) -> list[Span]:
-    """Cut bulk spans to the length of a blob; turn literals into bulk where there are too many."""
+    """Cut bulk spans to the length of a blob; keep a file whole whose header would be too large for memory."""
     literal = sum(span.end - span.start for span in spans if span.kind == LITERAL)
-    keep_literals = literal <= _MAX_LITERAL
+    if literal > _MAX_LITERAL or len(spans) > _MAX_SPANS:
+        spans = [Span(FRAME, spans[0].start, spans[-1].end, 1)]
     pieces: list[Span] = []
     for span in spans:
-        if span.kind == LITERAL and keep_literals:
+        if span.kind == LITERAL:
             pieces.append(span)
             continue
-        kind = span.kind if span.kind != LITERAL else FRAME
         starts = range(span.start, span.end, MAX_BLOB)
-        pieces += (Span(kind, start, min(start + MAX_BLOB, span.end), span.sample_bytes) for start in starts)
+        pieces += (Span(span.kind, start, min(start + MAX_BLOB, span.end), span.sample_bytes) for start in starts)
     return pieces
 
 

@@ -13,7 +13,6 @@ An item is one of the records below: the calls of splitting.Sink, with the place
 """
 
 import mmap
-import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -181,8 +180,6 @@ class SlotSink:
 def main(arguments: list[str]) -> None:
     """Work until told to end, or until the other side is gone."""
     connection_fd, memory_fd, first_slot, archive, codec, dry = arguments
-    # Ctrl-C goes to the whole group; the coordinator decides what it means and ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(connection_fd))
     with mmap.mmap(int(memory_fd), 0) as memory:
         view = memoryview(memory)

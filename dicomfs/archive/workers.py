@@ -49,6 +49,8 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), memory_fd),
                 env={**os.environ, "PYTHONPATH": path},
+                # Ctrl-C goes to the whole group of the terminal; the coordinator decides what it means.
+                process_group=0,
             )
         self.connection = Connection(ours.detach())
         self.batches: deque[Sequence[str]] = deque()

@@ -60,6 +60,11 @@ TABLE: Final = (
     (0x00080023, _INSTANCE, "ContentDate", "DA"),
     (0x00080033, _INSTANCE, "ContentTime", "TM"),
 )
+LONGEST: Final = 1024
+"""So many characters of a value are kept in the catalog: no value that a tree or a query needs is longer
+(PS3.5 6.2), and a hostile one must not make the index grow. The header has the rest."""
+LONGEST_UID: Final = 8192
+"""UIDs tell things apart, so they are cut later."""
 TAGS: Final = {keyword: tag for tag, _, keyword, _ in TABLE}
 
 
@@ -74,7 +79,8 @@ def attributes(
         vr, value = values[tag]
         if not vr or vr == "UN":
             vr = usual_vr
-        shown = text(vr, value, charset, big=big)
+        longest = LONGEST_UID if vr == "UI" else LONGEST
+        shown = (text(vr, value[: longest * 8], charset, big=big) or "")[:longest]
         if shown:
             number = integer(vr, shown)
             levels[level][keyword] = shown if number is None else number

@@ -32,6 +32,8 @@ from dicomfs.dicom.stride import LARGE, Found, explicit, implicit, noticed
 
 SMALLEST_PIXELS: Final = 1024
 SMALLEST_FRAGMENT: Final = 256
+DEEPEST: Final = 1 << 18
+"""Sequences nested deeper than this are not followed."""
 MOST_FRAGMENTS: Final = 1 << 18
 """So many fragments are kept as one value, whenever there are more: memory must not grow with what a file claims."""
 STRAY_DELIMITERS: Final = 64
@@ -102,6 +104,9 @@ class Walk:
         self.stop = -1
         position = start
         while self.stop < 0:
+            if len(self._stack) > DEEPEST:
+                position = self._lost(position, f"sequences nest too deep at byte {position}", cut=False)
+                continue
             position = self._in_sequence(position) if self._top.items else self._in_data_set(position)
 
     # Where elements follow -----------------------------------------------------------------------
