@@ -31,6 +31,7 @@ class PackFile:
         except OSError as error:
             raise Damaged(f"{path}: the pack cannot be read ({error.strerror})") from error
         self.path = path
+        self._mincore_tells = _mincore_tells(self.fd, path)
         self._map: mmap.mmap | None = None
         self._view = memoryview(b"")
         self._address = 0
@@ -50,7 +51,13 @@ class PackFile:
         return data
 
     def resident(self, offset: int, length: int) -> memoryview | None:
-        """Return these bytes without a copy if they are in the page cache, else None. Never waits."""
+        """Return these bytes if they are in the page cache, else None: where possible without a copy. Never waits.
+
+        Pages past the end of a pack that got shorter than its mapping are not in memory, so they are never
+        touched, which would be SIGBUS.
+        """
+        if not self._mincore_tells:
+            return self._copied(offset, length)
         end = offset + length
         if end > self._mapped and not self._remap(end):
             return None
@@ -61,6 +68,14 @@ class PackFile:
         if _residency_bytes.find(b"\0", 0, pages) >= 0:
             return None
         return self._view[offset:end]
+
+    def _copied(self, offset: int, length: int) -> memoryview | None:
+        buffer = memoryview(bytearray(length))
+        try:
+            got = os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: a filesystem that cannot tell
+            return None
+        return buffer if got == length else None
 
     def _remap(self, end: int) -> bool:
         size = os.fstat(self.fd).st_size
@@ -175,6 +190,14 @@ def _address_of(mapping: mmap.mmap) -> int:
     address: int = buffer.buf
     api.PyBuffer_Release(ctypes.byref(buffer))
     return address
+
+
+def _mincore_tells(fd: int, path: Path) -> bool:
+    """Say whether mincore(2) tells us what is in memory: those who neither own a file nor may write it hear 1 of all.
+
+    Linux does so since 5.2, lest they spy on what others read.
+    """
+    return os.fstat(fd).st_uid == os.geteuid() or os.access(path, os.W_OK, effective_ids=True)
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

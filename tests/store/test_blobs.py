@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from dicomfs.errors import Damaged
 from dicomfs.store.blobs import BlobReader
-from dicomfs.store.packs import PackDirectory
+from dicomfs.store.packs import PackDirectory, PackFile
 from dicomfs.store.store import Store
 from tests.store import shelf
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from dicomfs.store.location import Location
 
@@ -180,3 +181,55 @@ def test_a_pack_that_grows(tmp_path: Path) -> None:
     assert pack.resident(9_990, 20_000) == (first + second)[9_990:29_990]
     assert held == first[100:150]
     assert pack.resident(99_999, 2) is None
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Act as a user who owns nothing, in the working directory."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.root
+def test_a_pack_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux calls all of it in memory to those who may not write it (mincore(2)): what is not, is not waited for."""
+    data = random.Random(1).randbytes(400_000)
+    path = tmp_path / "00000001.zip"
+    path.write_bytes(data)
+    path.chmod(0o644)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    forget(path)
+    with as_nobody():
+        pack = PackFile(Path("00000001.zip"), 1)
+        assert pack.resident(100_001, 70_000) is None
+        assert pack.read(100_001, 70_000) == data[100_001:170_001]
+        assert pack.resident(100_001, 70_000) == data[100_001:170_001]
+        assert pack.resident(399_000, 2_000) is None
+    os.truncate(path, 200_000)
+    with as_nobody():
+        assert pack.resident(300_000, 70_000) is None
+        assert pack.resident(190_000, 20_000) is None
+
+
+def test_what_is_not_in_memory_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "00000001.zip"
+    path.write_bytes(bytes(400_000))
+    pack = PackFile(path, 1)
+    forget(path)
+    assert pack.resident(300_000, 10) is None
+    pack.read(299_990, 100)
+    assert pack.resident(300_000, 10) == bytes(10)
+
+
+def forget(path: Path) -> None:
+    """Drop a file from the page cache."""
+    fd = os.open(path, os.O_RDWR)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+    if PackFile(path, 1).resident(0, 1) is not None:
+        pytest.skip("temporary files are in memory here")
