@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import tomllib
 import uuid
 from dataclasses import dataclass
@@ -74,13 +75,22 @@ def write(root: Path, codec: str) -> None:
     temporary.rename(root / FILE)
 
 
+def _missing(root: Path) -> str:
+    """Say what is at a path instead of an archive."""
+    if not os.path.lexists(root):
+        return "no such directory"
+    if not root.is_dir():
+        return "is not a directory, so not a dicomfs archive"
+    return f"not a dicomfs archive; to make one there: dicomfs init {shlex.quote(str(root))}"
+
+
 def read(root: Path) -> Settings:
     """Read the settings; raise ArchiveMissing where there is no archive that this version reads."""
     path = root / FILE
     try:
         held = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArchiveMissing(f"{root}: not a dicomfs archive; make one with 'dicomfs init {root}'") from error
+        raise ArchiveMissing(f"{root}: {_missing(root)}") from error
     except OSError as error:
         raise ArchiveMissing(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

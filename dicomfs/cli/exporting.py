@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomfs.cli.options import archive_option, json_option
+from dicomfs.cli.options import PATH, archive_option, json_option
 from dicomfs.cli.progress import progress_bar
 from dicomfs.cli.querying import conditions, pattern_option
 from dicomfs.cli.terminal import counted, note, size_text, write, write_json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @archive_option
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where to write.")
+@click.option("--output", "-o", required=True, type=PATH, metavar="DIR", help="Where to write.")
 @pattern_option("study-uid", "The studies of this Study Instance UID.")
 @pattern_option("series-uid", "The series of this Series Instance UID.")
 @pattern_option("patient-id", "The studies of this Patient ID.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomfs.cli.options import archive_option, json_option, wait_option
+from dicomfs.cli.options import PATH, archive_option, json_option, wait_option
 from dicomfs.cli.progress import progress_bar
 from dicomfs.cli.terminal import counted, note, size_text, write, write_json
 
@@ -20,7 +20,7 @@ _TOLD = 20
 
 
 @click.command("import")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATHS…")
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="PATHS…")
 @archive_option
 @click.option(
     "--recursive/--no-recursive", default=True, show_default=True, help="Also the directories in directories."

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from dicomfs.cli.terminal import note
+from dicomfs.cli.options import PATH
+from dicomfs.cli.terminal import note, quoted
 
 
 @click.command("init")
-@click.argument("directory", required=False, type=click.Path(path_type=Path))
-@click.option("--path", "-p", "option_path", type=click.Path(path_type=Path), help="The same as DIRECTORY.")
+@click.argument("directory", required=False, type=PATH)
+@click.option("--path", "-p", "option_path", type=PATH, help="The same as DIRECTORY.")
 @click.option("--force", is_flag=True, help="Also in a directory that is not empty; nothing in it is removed.")
 @click.option(
     "--codec",
@@ -38,4 +39,4 @@ def init_command(*, directory: Path | None, option_path: Path | None, force: boo
     path = directory or option_path
     assert path is not None
     Archive.init(path, codec=codec, force=force)
-    note(f"{path}: a new archive; fill it with: dicomfs import -a {path} FILES…")
+    note(f"{path}: a new archive; fill it with: dicomfs import -a {quoted(path)} FILES…")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from typing import TYPE_CHECKING
 
 import click
+
+from dicomfs.cli.options import PATH
+from dicomfs.cli.terminal import note
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HELPER = "dicomfs.cli.mounting.helper"
 """In a context's meta: mount(8) calls us, by way of mount.fuse3."""
 
 
 @click.command("mount")
-@click.argument("archive", type=click.Path(path_type=Path))
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("archive", type=PATH)
+@click.argument("mountpoint", type=PATH)
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, parted by commas; see below.")
 @click.option("--views", metavar="NAMES", help="The trees to show, parted by commas; the same as -o views=A:B.")
 @click.option("--foreground", "-f", is_flag=True, help="Stay, and end when the drive is unmounted.")
 @click.option("--debug", "-d", is_flag=True, help="Stay, and tell of every request; paths may hold patient data.")
-@click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Write messages to a file.")
+@click.option("--log", type=PATH, metavar="FILE", help="Write messages to a file.")
 @click.pass_context
 def mount_command(
     context: click.Context,
@@ -36,6 +43,8 @@ def mount_command(
     Ends when the drive is ready, or fails and says why; the drive stays until it is unmounted. The
     drive is read-only. patients/ holds every file, by patient, study and series; what is imported
     later appears within a second. A drive that died is recovered by mounting it again.
+    quarantine/ holds what imports refused, each file beside its reason. With allow_other it is shown
+    only if named: views=patients:quarantine.
 
     \b
     Options for -o:
@@ -43,10 +52,10 @@ def mount_command(
                          As an ordinary user this needs user_allow_other in /etc/fuse.conf
       uid=, gid=         whose files they are, by name or number
       umask=             permission bits to take away; fmask= for files, dmask= for directories
-      views=A:B          the trees to show
+      views=A:B          the trees to show: patients, quarantine
       noxattr            no extended attributes
       nonempty           mount over a directory that holds files
-      readahead=KIB      how far to read ahead
+      readahead=KIB      how far to read ahead; takes root
       entry_timeout=, attr_timeout=, negative_timeout=   how long the kernel remembers, in seconds
       ro, nodev, nosuid, _netdev, nofail, x-… and others of mount(8) are accepted
 
@@ -57,18 +66,20 @@ def mount_command(
       dicomfs /srv/archive /mnt/dicom -o ro
 
     \b
-    In /etc/fstab:
-      /srv/archive /mnt/dicom fuse.dicomfs ro,allow_other,_netdev,nofail 0 0
+    In /etc/fstab, where `dicomfs` must be in a directory of the system such as /usr/local/bin:
+      /srv/archive /mnt/dicom fuse.dicomfs ro,allow_other,gid=radiology,umask=027,nofail 0 0
     """
-    from dicomfs.mount.options import parse
+    from dicomfs.mount.options import READ_AHEAD_KIB, parse
     from dicomfs.mount.session import mount
 
     parsed = parse(options, views=views, log=log, helper=HELPER in context.meta)
+    if parsed.read_ahead_kib != READ_AHEAD_KIB and os.geteuid():
+        note("readahead= has no effect: only root may set how far the kernel reads ahead")
     mount(archive, mountpoint, parsed, foreground=foreground, debug=debug)
 
 
 @click.command("umount")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=PATH)
 def umount_command(*, mountpoint: Path) -> None:
     """Unmount the drive in the directory MOUNTPOINT.
 

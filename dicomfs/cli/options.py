@@ -10,6 +10,9 @@ import click
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
+PATH = click.Path(path_type=Path, readable=False)
+"""Any path. What it leads to is for the command to say: a drive may keep out even the user that mounted it."""
+
 
 def archive_option(function: Function) -> Function:
     """Add --archive/-a, required, with DICOMFS_ARCHIVE as its default."""
@@ -18,7 +21,7 @@ def archive_option(function: Function) -> Function:
         "-a",
         envvar="DICOMFS_ARCHIVE",
         required=True,
-        type=click.Path(path_type=Path),
+        type=PATH,
         metavar="ARCHIVE",
         help="The archive's directory (default: DICOMFS_ARCHIVE).",
     )(function)

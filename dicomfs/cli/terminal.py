@@ -7,6 +7,7 @@ cursor or break a line, so every text passes through `shown`; JSON escapes by it
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import unicodedata
 from itertools import chain, islice
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 Json: TypeAlias = "str | int | float | bool | Mapping[str, Json] | Sequence[Json] | None"
 
@@ -104,6 +106,11 @@ def _columns(character: str) -> int:
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a shell takes it, for a command that a person may copy."""
+    return shlex.quote(str(path))
 
 
 def size_text(size: int) -> str:

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -47,11 +46,17 @@ def run(archive_path: Path, directory: Path, options: MountOptions, ready: Calla
 
 
 def _fuse_options(archive_path: Path, options: MountOptions) -> set[str]:
-    # libfuse takes commas for separators, pyfuse3 takes ASCII alone.
-    name = urllib.parse.quote(os.fsencode(archive_path), safe="/ !#$&'()*+-.:;=@[]^_{}~")
-    chosen = {f"fsname={name}", "subtype=dicomfs", "ro", "nosuid", "nodev", "default_permissions"}
+    chosen = {f"fsname={_escaped(os.fsencode(archive_path))}", "subtype=dicomfs", "ro", "nosuid", "nodev", "default_permissions"}
     switches = {"allow_other": options.allow_other, "allow_root": options.allow_root, "noexec": options.noexec}
     return chosen | {switch for switch, on in switches.items() if on}
+
+
+def _escaped(text: bytes) -> str:
+    """Write bytes for libfuse's parser of options, which undoes octal escapes; pyfuse3 takes ASCII alone.
+
+    The kernel is given the very path: mount(8) tells by it whether a line of fstab is mounted already.
+    """
+    return "".join(f"\\{byte:03o}" if byte >= 0x7F or byte in b",\\" else chr(byte) for byte in text)
 
 
 class _Drive:

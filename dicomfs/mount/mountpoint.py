@@ -3,6 +3,9 @@
 import ctypes
 import errno
 import os
+import pwd
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +19,7 @@ _DEVICE: Final = "/dev/fuse"
 _CONFIGURATION: Final = "/etc/fuse.conf"
 _MNT_DETACH: Final = 2
 """umount2(2)."""
+_USER_ID: Final = re.compile(rb"(?:^|,)user_id=(\d+)").search
 
 
 class Mounted(NamedTuple):
@@ -24,6 +28,8 @@ class Mounted(NamedTuple):
     mountpoint: str
     type: str
     source: str
+    user_id: int | None
+    """Who mounted it; None where the filesystem does not say."""
 
 
 def mounted_at(mountpoint: Path) -> Mounted | None:
@@ -35,8 +41,10 @@ def mounted_at(mountpoint: Path) -> Mounted | None:
             fields, _, rest = line.partition(b" - ")
             here = _unescape(fields.split(b" ")[4])
             if here == wanted:
-                kind, source = rest.split(b" ")[:2]
-                found = Mounted(here, kind.decode(), _unescape(source))  # the last one lies on top
+                kind, source, options = rest.split(b" ")[:3]
+                user = _USER_ID(options)
+                # The last one lies on top.
+                found = Mounted(here, kind.decode(), _unescape(source), int(user[1]) if user else None)
     return found
 
 
@@ -51,26 +59,31 @@ def prepare(archive: Path, mountpoint: Path, options: MountOptions) -> None:
     """Make sure that a drive can be mounted here; take away a dead one. Raise MountError."""
     _check_permission(options)
     wanted = os.path.realpath(mountpoint)
-    if os.path.commonpath([wanted, os.path.realpath(archive)]) == wanted:
+    held = os.path.realpath(archive)
+    shared = os.path.commonpath([wanted, held])
+    if shared == wanted:
         raise MountError(f"{mountpoint}: a drive there would hide its own archive; name another directory")
+    if shared == held:
+        raise MountError(f"{mountpoint}: lies inside the archive; name a directory outside it")
     there = mounted_at(mountpoint)
     try:
         os.statvfs(mountpoint)  # never answered from a cache, unlike stat
     except FileNotFoundError as error:
-        raise MountError(f"{mountpoint}: no such directory; make it with 'mkdir -p {mountpoint}'") from error
+        raise MountError(f"{mountpoint}: no such directory; make it: mkdir -p {_quoted(mountpoint)}") from error
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise MountError(f"{mountpoint}: cannot mount there ({error.strerror})") from error
         if there is None or there.type != TYPE:
             raise MountError(
-                f"{mountpoint}: another program's drive died there; take it away with 'fusermount3 -u -z'"
+                f"{mountpoint}: another program's drive died there; "
+                f"take it away: fusermount3 -u -z {_quoted(mountpoint)}"
             ) from error
         detach(mountpoint)
         there = mounted_at(mountpoint)
     if there is not None and there.type == TYPE:
         raise MountError(
             f"{mountpoint}: a drive of {there.source} is mounted there already; "
-            f"unmount it with 'dicomfs umount {mountpoint}'"
+            f"unmount it: dicomfs umount {_quoted(mountpoint)}"
         )
     _check_directory(mountpoint, options)
 
@@ -126,7 +139,9 @@ def unmount(mountpoint: Path) -> None:
     if there is None:
         raise MountError(f"{mountpoint}: nothing is mounted there")
     if there.type != TYPE:
-        raise MountError(f"{mountpoint}: a {there.type} is mounted there, not a dicomfs drive; use umount(8)")
+        raise MountError(
+            f"{mountpoint}: a filesystem of type {there.type} is mounted there, not a dicomfs drive; use umount(8)"
+        )
     said = _fusermount(mountpoint, "-u")
     if said and os.geteuid() == 0:
         said = _umount2(mountpoint, 0)
@@ -135,9 +150,22 @@ def unmount(mountpoint: Path) -> None:
     if "busy" in said:
         raise MountError(
             f"{mountpoint}: in use; end the programs that have files open or work in it "
-            f"('fuser -vm {mountpoint}' names them), then unmount again"
+            f"(this names them: fuser -vm {_quoted(mountpoint)}), then unmount again"
         )
+    if there.user_id is not None and os.geteuid() not in (0, there.user_id):
+        raise MountError(f"{mountpoint}: was mounted by {_user(there.user_id)}; only that user and root can unmount it")
     raise MountError(f"{mountpoint}: cannot unmount: {said}")
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def detach(mountpoint: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomfs.errors import UsageError
-from dicomfs.vfs.views import chosen
+from dicomfs.vfs.views import VIEWS, chosen
 
 READ_AHEAD_KIB: Final = 1024
 """Against the kernel's 128 KiB this made sequential reads 1.5 times faster."""
@@ -103,7 +103,7 @@ def parse(
         else:
             raise UsageError(_unknown(name, equals=bool(equals)))
     if views is not None:
-        settings["views"] = _names(views)
+        settings.update(_views("views", views))
     chosen(_strings(settings.get("views", ())), private=True)
     return MountOptions(**settings, log=log)  # type: ignore[arg-type]
 
@@ -127,6 +127,8 @@ def _strings(value: object) -> tuple[str, ...]:
 
 
 def _views(name: str, value: str) -> dict[str, object]:
+    if not _names(value):
+        raise UsageError(f"mount option '{name}' needs names: views={':'.join(VIEWS)}, or one of them")
     return {name: _names(value)}
 
 

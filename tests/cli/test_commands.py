@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def test_init(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "new" / "archive"
+    path = tmp_path / "new" / "an archive"
     ended = run("init", "--path", path, "--codec", "none")
     assert (ended.status, ended.out) == (0, "")
-    assert str(path) in ended.err
+    assert ended.err.endswith(f"dicomfs import -a '{path}' FILES…\n")
     with Archive.open(path) as archive:
         assert archive.settings.codec == "none"
 

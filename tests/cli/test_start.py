@@ -108,6 +108,18 @@ def test_no_archive(run: Run, tmp_path: Path, arguments: list[str], monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_there_instead_of_an_archive(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "a directory").mkdir()
+    for name, said in (
+        ("missing", "no such directory"),
+        ("file", "is not a directory, so not a dicomfs archive"),
+        ("a directory", f"not a dicomfs archive; to make one there: dicomfs init '{tmp_path}/a directory'"),
+    ):
+        ended = run("stats", "-a", tmp_path / name)
+        assert (ended.status, ended.err) == (3, f"dicomfs: {tmp_path}/{name}: {said}\n")
+
+
 def test_the_archive_from_the_environment(run: Run, filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DICOMFS_ARCHIVE", str(filled.path))
     assert run("query").status == 0

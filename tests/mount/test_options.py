@@ -45,6 +45,8 @@ REFUSED = {
     "readahead": ("readahead=-1", "KiB"),
     "timeout": ("attr_timeout=soon", "seconds"),
     "timeout_nan": ("attr_timeout=nan", "seconds"),
+    "no_views": ("views=", "needs names"),
+    "empty_views": ("views=:", "needs names"),
     "view": ("views=patients:holes", "the views are: patients, quarantine"),
 }
 
@@ -64,6 +66,8 @@ def test_views_of_their_own_option_come_before_those_of_o() -> None:
     assert parse(["views=quarantine"], views="patients,quarantine").views == ("patients", "quarantine")
     with pytest.raises(UsageError, match="no view 'holes'"):
         parse([], views="holes")
+    with pytest.raises(UsageError, match="needs names"):
+        parse([], views="")
 
 
 def test_mount_8_adds_rw_by_itself() -> None:

@@ -248,6 +248,14 @@ def test_a_drive_over_its_own_archive_is_refused(archive_path: Path, tmp_path: P
         assert "would hide its own archive" in done.stderr
 
 
+def test_a_drive_inside_its_own_archive_is_refused(archive_path: Path, tmp_path: Path) -> None:
+    place = archive_path / "drive"
+    place.mkdir()
+    done = mount_daemon(archive_path, place, "", tmp_path / "log")
+    assert "lies inside the archive" in done.stderr
+    place.rmdir()
+
+
 def test_a_kill_during_reads_hurts_nothing(
     imported: tuple[Path, dict[Path, str]], mount_drive: Callable[..., Drive], tmp_path: Path
 ) -> None:
@@ -278,12 +286,13 @@ def test_a_path_with_commas_spaces_and_letters_can_be_mounted(
     archive_path: Path, mount_drive: Callable[..., Drive], tmp_path: Path
 ) -> None:
     place = tmp_path / "a drive, größer\\"
-    moved = tmp_path / "archiv, größer"
+    moved = tmp_path / "archiv, größer\\\t012"
     archive_path.rename(moved)
     drive = mount_drive(moved, at=place)
     found = mounted_at(place)
     assert found is not None
-    assert found.type == "fuse.dicomfs"
+    # mount(8) takes a line of fstab for mounted if its source is the same to the byte.
+    assert (found.type, found.source) == ("fuse.dicomfs", str(moved))
     drive.end()
     moved.rename(archive_path)
 
@@ -301,7 +310,9 @@ def test_read_ahead_is_as_asked(imported: tuple[Path, object], mount_drive: Call
 ORDINARY = """
 import hashlib, os, sys
 from pathlib import Path
+from dicomfs.cli import main
 from dicomfs.errors import MountError
+from dicomfs.mount.mountpoint import mounted_at
 from dicomfs.mount.options import parse
 from dicomfs.mount.session import mount, unmount
 base = Path(sys.argv[1])
@@ -317,6 +328,17 @@ for path in files:
     print(hashlib.sha256(path.read_bytes()).hexdigest())
 unmount(drive)
 print(os.listdir(drive))
+# What keeps out even its own user can be mounted over, and unmounted, by the command line.
+os.rename(base / "archive", base / "größer")
+for options in (["-o", "uid=1,umask=077"], []):
+    print(main(["mount", *options, str(base / "größer"), str(drive)]))
+print(mounted_at(drive).source == str(base / "größer"), os.access(drive, os.R_OK))
+print(main(["umount", str(drive)]))
+"""
+UNMOUNT = """
+import sys
+from dicomfs.cli import main
+sys.exit(main(["umount", sys.argv[1]]))
 """
 NOBODY = 65534
 
@@ -346,10 +368,24 @@ def test_an_ordinary_user_mounts_through_fusermount3(imported: tuple[Path, dict[
             assert "/etc/fuse.conf" in lines[0]
             assert "user_allow_other" in lines.pop(0)
         assert lines[0] == f"12 {NOBODY} True"
-        assert sorted(lines[1:-1]) == sorted(imported[1].values())
-        assert lines[-1] == "[]"
+        assert sorted(lines[1:13]) == sorted(imported[1].values())
+        assert lines[13:] == ["[]", "0", "1", "True False", "0"]
+        assert "is mounted there already; unmount it: dicomfs umount" in done.stderr
     finally:
         shutil.rmtree(base)
+
+
+@pytest.mark.root
+def test_an_ordinary_user_is_told_whose_drive_it_is(
+    imported: tuple[Path, object], mount_drive: Callable[..., Drive]
+) -> None:
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    if run(*become, sys.executable, "-c", "import dicomfs.cli", check=False).returncode:
+        pytest.skip(f"an ordinary user may not read {sys.executable} or {CHECKOUT}")
+    drive = mount_drive(imported[0], "allow_other")
+    done = run(*become, sys.executable, "-c", UNMOUNT, drive.path, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"dicomfs: {drive.path}: was mounted by root; only that user and root can unmount it\n"
 
 
 @pytest.mark.root
