@@ -46,7 +46,8 @@ def run(archive_path: Path, directory: Path, options: MountOptions, ready: Calla
 
 
 def _fuse_options(archive_path: Path, options: MountOptions) -> set[str]:
-    chosen = {f"fsname={_escaped(os.fsencode(archive_path))}", "subtype=dicomfs", "ro", "nosuid", "nodev", "default_permissions"}
+    name = _escaped(os.fsencode(archive_path))
+    chosen = {f"fsname={name}", "subtype=dicomfs", "ro", "nosuid", "nodev", "default_permissions"}
     switches = {"allow_other": options.allow_other, "allow_root": options.allow_root, "noexec": options.noexec}
     return chosen | {switch for switch, on in switches.items() if on}
 
