@@ -9,13 +9,16 @@ COMMIT_S, whichever comes first; only then is a file reported as imported.
 
 import getpass
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Final, Self, cast
 
 from isal.isal_zlib import crc32
 
@@ -146,20 +149,26 @@ class _Coordinator:
         self._begin_commit()
 
     def run(self, found: Iterator[Input], codec: str, jobs: int) -> None:
-        """Import everything; an error ends the run with what was committed kept."""
+        """Import everything; whatever ends the run early, what was committed is kept and every input is told of."""
         first = next(found, None)
+        rest = iter(()) if first is None else chain((first,), found)
         try:
-            if first is not None:
-                with Workers(self._root, codec, jobs, dry_run=False) as workers:
-                    stream = sources.batches(chain((first,), found), self._results.note)
-                    for answer in workers.run(stream):
-                        self._take(answer, workers.memory)
-            self._commit()
-            self._writer.close()
+            with _Interrupts() as interrupts:
+                if first is not None:
+                    with Workers(self._root, codec, jobs, dry_run=False) as workers:
+                        for answer in workers.run(sources.batches(rest, self._results.note)):
+                            self._take(answer, workers.memory)
+                            if interrupts.signal:
+                                break
+                self._commit()
+                self._writer.close()
+                if interrupts.signal:
+                    self._results.report.interrupted = interrupts.signal
+                    self._results.stop("interrupted: run the same command again to go on", rest)
         except DicomfsError as error:
             self._writer.abort()
             self._results.drop_unsettled(str(error))
-            self._results.report.stopped = str(error)
+            self._results.stop(str(error), rest)
         except BaseException:
             self._writer.abort()
             raise
@@ -258,6 +267,34 @@ class _Coordinator:
             except OSError as error:
                 raise explain(error, self._store) from error
         self._results.add(*file, settled=True)
+
+
+class _Interrupts:
+    """Take SIGINT and SIGTERM as a wish to end the run after the file in work; the second one is no wish.
+
+    Only the main thread hears signals: elsewhere this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._before: dict[int, signal.Handlers] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = cast(signal.Handlers, signal.signal(number, self._hear))
+        return self
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        self.signal = number
+        self._restore()
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
 
 
 def _who() -> str:

@@ -82,8 +82,8 @@ class Workers:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for worker in self._workers:
-            if kind is not None:
-                worker.process.terminate()
+            if kind is not None or worker.batches:
+                worker.process.terminate()  # what it is working on is not wanted any more
             else:
                 self._send(worker, ("end",))
             worker.connection.close()
