@@ -4,13 +4,14 @@ import argparse
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmark import importing, listing, machine, orthanc, profiles, reading, report, scale
-from benchmark.measure import Results, say
+from benchmark.measure import Failed, Results, say
 from benchmark.stage import FULL, QUICK, TINY, Stage
 
 PROBES: dict[str, Callable[[Stage], None]] = {
@@ -67,20 +68,20 @@ def _arguments() -> argparse.Namespace:
 
 def _measure(chosen: argparse.Namespace, stage: Stage) -> None:
     results = stage.results
+    directory = stage.work / "results"
+    directory.mkdir(exist_ok=True)
+    kept = directory / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     if not machine.DROPS_CACHES:
         results.note("drives were mounted anew for each run instead of dropping caches; one read-ahead only")
     for name, probe in PROBES.items():
         if name in chosen.probes or (not chosen.probes and name not in _ASKED_FOR):
-            probe(stage)
-    results.sizes = stage.describe()
-
-
-def _keep(results: Results, work: Path) -> None:
-    directory = work / "results"
-    directory.mkdir(exist_ok=True)
-    path = directory / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path.write_text(results.encode(), encoding="utf-8")
-    say(f"kept as {path}")
+            try:
+                probe(stage)
+            except (Failed, OSError, subprocess.CalledProcessError) as error:
+                results.note(f"{name} failed: {error}")
+            results.sizes = stage.describe()
+            kept.write_text(results.encode(), encoding="utf-8")
+    say(f"kept as {kept}")
 
 
 def main() -> None:
@@ -101,7 +102,6 @@ def main() -> None:
     else:
         results = Results(machine.describe(work), {}, chosen.rounds)
         _measure(chosen, Stage(work, sizes, results))
-        _keep(results, work)
         if chosen.clean:
             for name in ("source", "archives", "output", "drives"):
                 shutil.rmtree(work / name, ignore_errors=True)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from benchmark import flat, machine
+from benchmark.measure import Failed, Took
 
 READ_AHEAD_KIB = 1024
 """What dicomfs sets for itself."""
@@ -27,7 +28,7 @@ def dicomfs(*words: object) -> None:
     """Run a dicomfs command; it must succeed."""
     done = subprocess.run([*DICOMFS, *map(str, words)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"dicomfs {words[0]}: {done.stderr}")
+        raise Failed(f"dicomfs {words[0]}: {done.stderr.strip()}")
 
 
 def build_cfs(work: Path) -> Path:
@@ -81,7 +82,7 @@ class Drive:
         while not os.path.ismount(self.path):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.unmount()
-                raise SystemExit(f"{self.name}: the drive did not start")
+                raise Failed(f"{self.name}: the drive did not start")
             time.sleep(_TICK_S)
         os.listdir(self.path)
         # dicomfs sets it, too, as soon as it answers: wait until that is over.
@@ -125,7 +126,9 @@ class Drive:
 
         def run() -> float:
             self.make_cold()
-            return work()
+            before = machine.cpu_s(self.pid)
+            took = work()
+            return Took.with_cpu(took, machine.cpu_s(self.pid) - before)
 
         return run
 

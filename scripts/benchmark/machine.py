@@ -126,6 +126,17 @@ def settle(pids: Iterable[int]) -> None:
         before = now
 
 
+def cpu_s(pid: int) -> float:
+    """Return for how long the threads that a process has were working (proc(5): schedstat)."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        try:
+            total += int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[0])
+        except FileNotFoundError:
+            continue
+    return total / 1e9
+
+
 def memory_mib(pid: int) -> dict[str, float]:
     """Return what a process has in memory: its own pages, and pages of files (which the kernel may drop)."""
     text = Path(f"/proc/{pid}/status").read_text()

@@ -13,6 +13,23 @@ Run: TypeAlias = Callable[[], float]
 """Prepares, does the work, and returns the seconds that the work alone took."""
 
 
+class Failed(Exception):
+    """A contestant did not do its work: the probe ends, the others go on."""
+
+
+class Took(float):
+    """Seconds that a run took, and how many of them the process of the drive worked."""
+
+    cpu_s: float | None = None
+
+    @classmethod
+    def with_cpu(cls, seconds: float, cpu_s: float) -> "Took":
+        """Return seconds that know what the drive did meanwhile."""
+        took = cls(seconds)
+        took.cpu_s = cpu_s
+        return took
+
+
 @dataclass(slots=True)
 class Figure:
     """What one contestant needed for one probe, in every round; seconds unless `unit` says else."""
@@ -24,6 +41,8 @@ class Figure:
     work: float = 0.0
     """How much there was to do, in units of `per`: MB, files."""
     per: str = ""
+    cpu_s: list[float] = field(default_factory=list)
+    """What the process of a drive worked in each round: less hurt than `values` by what else the machine does."""
 
     @property
     def median(self) -> float:
@@ -81,7 +100,7 @@ class Results:
         """Read what `encode` wrote."""
         held = json.loads(text)
         names = Figure.__slots__
-        figures = [Figure(**{name: figure[name] for name in names}) for figure in held.pop("figures")]
+        figures = [Figure(**{name: figure[name] for name in names if name in figure}) for figure in held["figures"]]
         return cls(held["machine"], held["sizes"], held["rounds"], figures, held["notes"])
 
 
@@ -124,6 +143,7 @@ def compete(
     """Run a probe and keep the figures; a single round is not warmed up for."""
     say(f"{probe}: {', '.join(contestants)}")
     for name, values in take_turns(contestants, rounds, warm_up=warm_up and rounds > 1).items():
-        figure = results.add(Figure(probe, name, values, work=work, per=per))
+        cpu_s = [value.cpu_s for value in values if isinstance(value, Took) and value.cpu_s is not None]
+        figure = results.add(Figure(probe, name, values, work=work, per=per, cpu_s=cpu_s))
         rate = "" if figure.rate is None else f", {figure.rate:,.0f} {per}/s"
         say(f"  {name:16} {figure.median:9.4f} s ± {figure.spread / 2:.0%}{rate}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark import drives, machine
 from benchmark.drives import Drive, Plain
-from benchmark.measure import Run, compete, timed
+from benchmark.measure import Failed, Run, compete, timed
 from benchmark.stage import Stage, names
 
 READERS = 8
@@ -39,7 +39,7 @@ def parallel(path: Path) -> float:
         readers = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]
         statuses = [reader.wait() for reader in readers]
         if any(statuses):
-            raise SystemExit(f"{path}: cannot be read")
+            raise Failed(f"{path}: cannot be read")
 
     return timed(work)
 

@@ -1,10 +1,12 @@
 """The table of a run: every figure once, with the demands on it."""
 
+import statistics
+
 from benchmark.measure import Figure, Results
 from benchmark.stage import Sizes
 from benchmark.targets import Target, targets
 
-_HEAD = ("probe", "contestant", "median", "spread", "rate", "ratio", "target", "verdict")
+_HEAD = ("probe", "contestant", "median", "spread", "rate", "drive's CPU", "ratio", "target", "verdict")
 
 
 def table(results: Results, sizes: Sizes) -> str:
@@ -14,7 +16,7 @@ def table(results: Results, sizes: Sizes) -> str:
     for figure in results.figures:
         mine = [demand for demand in demands if demand.figure(results) is figure]
         rows.append((*_figure(figure), *_verdict(results, mine[0] if mine else None)))
-        rows += [("", "", "", "", "", *_verdict(results, demand)) for demand in mine[1:]]
+        rows += [(*("",) * 6, *_verdict(results, demand)) for demand in mine[1:]]
     widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
     lines = [_line(_HEAD, widths), _line(tuple("-" * width for width in widths), widths)]
     lines += [_line(row, widths) for row in rows]
@@ -39,7 +41,8 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
 def _figure(figure: Figure) -> tuple[str, ...]:
     spread = f"±{figure.spread / 2:.0%}" if len(figure.values) > 1 else ""
     rate = "" if figure.rate is None else f"{figure.rate:,.0f} {figure.per}/s"
-    return figure.probe, figure.contestant, quantity(figure), spread, rate
+    cpu = f"{statistics.median(figure.cpu_s) * 1e3:.0f} ms" if figure.cpu_s else ""
+    return figure.probe, figure.contestant, quantity(figure), spread, rate, cpu
 
 
 def quantity(figure: Figure) -> str:
