@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dicomfs.errors import NotFound
-from dicomfs.vfs.node import NOTHING, QUARANTINE
+from dicomfs.vfs.node import NOTHING, QUARANTINE, ROOT
 from dicomfs.vfs.quarantine import Quarantine
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def test_what_does_not_belong_there_is_not_shown(directory: Path) -> None:
     assert shown.lookup(QUARANTINE, b"notes.txt") is None
     assert shown.lookup(QUARANTINE, b"a" * 64 + b".dcm") is None
     assert shown.lookup(QUARANTINE, b"../dicomfs.toml") is None
+    assert shown.lookup(QUARANTINE, b"0" * 12 + b"/" * 40 + b"/etc/passwd.dcm") is None
     assert shown.lookup(QUARANTINE, b"\xff") is None
 
 
@@ -63,7 +64,7 @@ def test_files_read_at_any_offset(directory: Path) -> None:
 
 
 def test_a_new_file_is_found_at_once_and_a_gone_one_no_more(directory: Path) -> None:
-    shown = Quarantine(directory)
+    shown = Quarantine(directory, relist_s=0)
     before = list(shown.entries(QUARANTINE, 0))
     assert shown.changes() == NOTHING
     (directory / f"{'5' * 64}.dcm").touch()
@@ -75,7 +76,47 @@ def test_a_new_file_is_found_at_once_and_a_gone_one_no_more(directory: Path) -> 
         shown.open(before[0][1])
     found = shown.changes()
     assert QUARANTINE in found.directories
+    # Which files went is looked for when no more change.
+    assert shown.changes() == (frozenset(), [(QUARANTINE, f"{FIRST}.dcm".encode())], True)
     assert shown.changes() == NOTHING
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the directories that were listed, as long as this grows."""
+    listed: list[Path] = []
+    real = os.listdir
+
+    def listdir(path: Path) -> list[str]:
+        listed.append(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    return listed
+
+
+def test_an_import_that_quarantines_costs_no_listings(directory: Path, listings: list[Path]) -> None:
+    """The directory changes with every file then, and may hold very many."""
+    shown = Quarantine(directory, relist_s=1e9)
+    for number in range(20):
+        name = f"{number:064x}.dcm"
+        (directory / name).write_bytes(b"DICM")
+        found = shown.lookup(QUARANTINE, name.encode())
+        assert found is not None
+        assert shown.attributes(found.ino) == found
+        assert shown.parent(found.ino) == QUARANTINE
+        shown.open(found.ino).close()
+        assert shown.lookup(QUARANTINE, b"e" * 64 + b".txt") is None
+        os.utime(directory, ns=(number, number))
+        assert shown.changes().directories == {QUARANTINE, ROOT}
+    assert listings == []
+    first = list(shown.entries(QUARANTINE, 0))
+    (directory / f"{'7' * 64}.txt").touch()
+    assert [entry for cookie in (0, first[3][-1], 0) for entry in shown.entries(QUARANTINE, cookie)] == [
+        *first, *first[4:], *first,
+    ]  # fmt: skip
+    assert shown.attributes(found.ino + (1 << 20)) is None
+    assert len(listings) == 1
 
 
 def test_no_directory_is_an_empty_one(tmp_path: Path) -> None:
