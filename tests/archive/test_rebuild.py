@@ -21,11 +21,11 @@ from tests.builders import make_instance, make_series
 JPEG = "1.2.840.10008.1.2.4.50"
 
 
-def life(path: Path, seed: int) -> None:
+def life(path: Path, seed: int, rounds: int = 4) -> None:
     """Import as in real life: patients, conflicts, replacements, repetitions, refusals; several packs."""
     generator = random.Random(seed)
     known: list[dict[str, object]] = []
-    for _ in range(4):
+    for _ in range(rounds):
         files = []
         for _ in range(generator.randint(1, 12)):
             one: dict[str, object] = {
@@ -69,7 +69,7 @@ def test_imports_go_on_after_it(archive_path: Path) -> None:
     twin = archive_path.parent / "twin"
     Archive.init(twin)
     for path in (archive_path, twin):
-        life(path, 7)
+        life(path, 7, rounds=2)
     shutil.rmtree(archive_path / "index")
     reindex(archive_path)
     more = [make_instance(patient="A", study=1, number=9), make_instance(patient="New")]
