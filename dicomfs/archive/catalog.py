@@ -56,6 +56,8 @@ class Study:
     instances: int
     size: int
     mtime_ns: int
+    mixed: bool = False
+    """Whether instances differ from it (or from its patient or series) in attributes of the catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +173,11 @@ class View:
         value = self._get("study", key)
         patient, series, instances, size, mtime_ns = tables.STUDY.unpack_from(value)
         held = json.loads(value[tables.STUDY.size :])
-        patients, modalities = tuple(held["patients"]), tuple(held["modalities"])
-        return Study(key, patient, patients, held["attributes"], modalities, series, instances, size, mtime_ns)
+        patients = tuple(self._below("study_patient", key))
+        return Study(
+            key, patient, patients, held["attributes"], tuple(held["modalities"]), series, instances, size, mtime_ns,
+            held["mixed"],
+        )  # fmt: skip
 
     def series(self, key: int) -> Series:
         """Return a series."""
@@ -253,6 +258,8 @@ class View:
     def changes(self, since: int) -> Changes:
         """Return what changed after commit `since`, so that a mounted drive can forget what it knew."""
         now = self.seq
+        if now < since:  # which only another index than the one of `since` can say
+            return Changes(now, frozenset(), (), complete=False)
         directories: set[int] = set()
         removed: list[tuple[int, bytes]] = []
         for seq in range(since + 1, now + 1):

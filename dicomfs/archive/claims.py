@@ -6,9 +6,10 @@ data arrived. `vfs` only shows what was claimed here.
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 from dicomfs.archive import tables
+from dicomfs.archive.catalog import View
 from dicomfs.archive.fold import Fold, InstanceRow, Records
 from dicomfs.archive.layout import PATIENTS
 from dicomfs.archive.names import candidates
@@ -19,14 +20,20 @@ from dicomfs.store.store import Store
 
 _KEPT: Final = 4096
 
-_SeriesPlace: TypeAlias = tuple[int, int, int]
-"""(study, series, directory of the series)"""
+
+class _SeriesPlace(NamedTuple):
+    study: int
+    series: int
+    directory: int
+    attributes: dict[str, str | int]
+    """What the catalog says of patient, study and series."""
 
 
 class Claims:
     """Places the instances of one import, commit after commit. Belongs to one thread."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._tables = store.index.tables
         self._known: dict[bytes, int] = {}
         self._pairs: set[tuple[int, int]] = set()
@@ -57,7 +64,7 @@ class Claims:
         """
         attributes = row.attributes
         merged = {**attributes.patient, **attributes.study, **attributes.series, **attributes.instance}
-        study, series, parent = self._series_place(attributes, merged)
+        study, series, parent, above = self._series_place(attributes, merged)
         uid = str(attributes.instance["SOPInstanceUID"])
         identity = row.sha256.hex() if conflict else uid
         rendered = PATIENTS.render_level(3, merged, identity)
@@ -66,7 +73,8 @@ class Claims:
         )
         placed = InstanceRow(
             self._fold.next, series, study, parent, name, row.size, row.sha256.hex(), row.base.hex(), body_offset,
-            len(row.body), row.literal_length, new_bulk, new_stored, new_base, replaces, attributes.instance,
+            len(row.body), row.literal_length, new_bulk, new_stored, new_base, replaces,
+            attributes.instance | _differences(attributes, above),
         )  # fmt: skip
         self._records.instances.append(placed)
         self._fold.instance(placed)
@@ -87,7 +95,10 @@ class Claims:
         parent = ROOT_PATIENTS
         for level, text in enumerate((patient_text, study_uid, series_uid)):
             parent = self._directory(parent, level, text, merged)
-        place = self._series_places[patient_text, study_uid, series_uid] = study, series, parent
+        view = View(self._store, self._txn)
+        above = view.patient(patient).attributes | view.study(study).attributes | view.series(series).attributes
+        place = _SeriesPlace(study, series, parent, above)
+        self._series_places[patient_text, study_uid, series_uid] = place
         return place
 
     def _number(self, key: bytes) -> int | None:
@@ -162,6 +173,14 @@ class Claims:
         value = self._txn.get(U64.pack(replaces), db=self._tables["inode"]) or b""
         old = tables.InstanceInode(*tables.INSTANCE_INODE.unpack_from(value))
         return value[tables.INSTANCE_INODE.size :].decode() if old.parent == parent else ""
+
+
+def _differences(own: Levels, above: dict[str, str | int]) -> dict[str, str | int]:
+    """Return in what an instance differs from its patient, study and series; '' where it says nothing."""
+    said = own.patient | own.study | own.series
+    if said == above:
+        return {}
+    return {key: said.get(key, "") for key in sorted(said.keys() | above.keys()) if said.get(key) != above.get(key)}
 
 
 def _patient_identity(attributes: dict[str, str | int], study_uid: str) -> str:

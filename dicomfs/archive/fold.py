@@ -12,12 +12,14 @@ A commit's JSON, which docs/format.md describes for everybody:
 """
 
 import json
+import re
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypedDict
 
 from dicomfs.archive import tables
 from dicomfs.archive.tables import CHILD, DIRECTORY, INSTANCE, PAIR, U64
 from dicomfs.archive.totals import Totals
+from dicomfs.dicom.attributes import INSTANCE_KEYWORDS
 from dicomfs.store.index import Table, Transaction
 from dicomfs.store.store import Store
 
@@ -66,6 +68,17 @@ class Records:
         return _json({"op": op, "by": by, **vars(self)})
 
 
+class _Study(TypedDict):
+    attributes: Attributes
+    modalities: list[str]
+    mixed: bool
+
+
+_DIFFERING: Final = ("PatientName", "AccessionNumber", "StudyDate", "Modality")
+"""Attributes with an index in which an instance may differ from its patient, study or series."""
+_PARTS: Final = re.compile(r"[\\=]")
+
+
 class _Tally:
     __slots__ = ("instances", "series", "size")
 
@@ -101,7 +114,7 @@ class Fold:
 
     def study(self, number: int, identity: str, patient: int, attributes: Attributes) -> None:
         """Add a study below the patient of its first instance."""
-        held = {"attributes": attributes, "modalities": [], "patients": []}
+        held = {"attributes": attributes, "modalities": [], "mixed": False}
         value = tables.STUDY.pack(patient, 0, 0, 0, self._time_ns) + _json(held)
         self._txn.put(U64.pack(number), value, db=self._tables["study"])
         self._identify(identity, number)
@@ -112,11 +125,9 @@ class Fold:
     def study_patient(self, study: int, patient: int) -> None:
         """Say that instances of the study name this patient; the first is the study's own."""
         self._txn.put(PAIR.pack(patient, study), b"", db=self._tables["under"])
+        self._txn.put(PAIR.pack(study, patient), b"", db=self._tables["study_patient"])
         value = self._txn.get(U64.pack(patient), db=self._tables["patient"])
         self._find(study, json.loads(value or b"{}"), ("PatientID", "PatientName"))
-        fixed, held = self._read_study(study)
-        held["patients"].append(patient)
-        self._txn.put(U64.pack(study), tables.STUDY.pack(*fixed) + _json(held), db=self._tables["study"])
 
     def series(self, number: int, identity: str, study: int, attributes: Attributes) -> None:
         """Add a series."""
@@ -127,10 +138,7 @@ class Fold:
         self._identify(identity, number)
         self._find(number, attributes, ("SeriesInstanceUID",))
         self._find(study, attributes, ("Modality",))
-        fixed, held = self._read_study(study)
-        if modality and modality not in held["modalities"]:
-            held["modalities"].append(modality)
-            txn.put(U64.pack(study), tables.STUDY.pack(*fixed) + _json(held), db=self._tables["study"])
+        self._note(study, modality, mixed=False)
         self._studies.setdefault(study, _Tally()).series += 1
         self._modalities[number] = modality
         self.totals.series += 1
@@ -163,7 +171,11 @@ class Fold:
         sop = tables.sop_key(str(row.attributes["SOPInstanceUID"]))
         others = txn.get(sop, db=held["sop"]) or b""
         txn.put(sop, ino + others if row.replaces else others + ino, db=held["sop"])
-        txn.put(sha256, ino, overwrite=False, db=held["file"])
+        txn.put(sha256, ino, db=held["file"])
+        own = [field for field in _DIFFERING if field in row.attributes]
+        if own or not INSTANCE_KEYWORDS.issuperset(row.attributes):
+            self._find(row.study, row.attributes, own)
+            self._note(row.study, str(row.attributes.get("Modality", "")), mixed=True)
         self._directories.setdefault(row.parent, 0)
         self._count(row.series, row.study, 1, row.size)
         self.totals.add(self._modality(row.series), row)
@@ -220,7 +232,21 @@ class Fold:
 
     def _find(self, number: int, attributes: Attributes, fields: Iterable[str]) -> None:
         for field in fields:
-            self._txn.put(tables.find_key(field, str(attributes.get(field, "")), number), b"", db=self._tables["find"])
+            value = str(attributes.get(field, ""))
+            # One of several values, or one group of a person's name, is enough (PS3.4 C.2.2.2.1).
+            parts = _PARTS.split(value)
+            for part in {value, *(part.strip() for part in parts if len(parts) > 1)}:
+                self._txn.put(tables.find_key(field, part, number), b"", db=self._tables["find"])
+
+    def _note(self, study: int, modality: str, *, mixed: bool) -> None:
+        """Note a modality of a study, and that instances of it say other things than it does."""
+        fixed, held = self._read_study(study)
+        new = bool(modality) and modality not in held["modalities"]
+        if new:
+            held["modalities"].append(modality)
+        if new or (mixed and not held["mixed"]):
+            held["mixed"] = held["mixed"] or mixed
+            self._txn.put(U64.pack(study), tables.STUDY.pack(*fixed) + _json(held), db=self._tables["study"])
 
     def _modality(self, series: int) -> str:
         known = self._modalities.get(series)
@@ -230,7 +256,7 @@ class Fold:
             self._modalities[series] = known
         return known
 
-    def _read_study(self, number: int) -> tuple[tuple[int, ...], dict[str, list[Value]]]:
+    def _read_study(self, number: int) -> tuple[tuple[int, ...], "_Study"]:
         value = self._txn.get(U64.pack(number), db=self._tables["study"]) or b""
         return tables.STUDY.unpack_from(value), json.loads(value[tables.STUDY.size :])
 

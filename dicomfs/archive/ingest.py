@@ -217,11 +217,18 @@ class _Coordinator:
 
     def _begin_file(self, file: Begin) -> None:
         txn, held = self._writer.txn, self._store.index.tables
-        self._present = txn.get(file.sha256, db=held["file"]) is not None
+        same = txn.get(file.sha256, db=held["file"])
         others = txn.get(tables.sop_key(file.sop_instance_uid), db=held["sop"])
         self._earlier = U64.unpack_from(others)[0] if others else 0
+        # An earlier version may come back: it takes the place of what replaced it.
+        returns = same is not None and self._on_conflict == "replace" and self._is_displaced(same)
+        self._present = same is not None and not returns
         self._refused = self._present or (bool(others) and self._on_conflict in ("skip", "error"))
         self._new_bulk = self._new_stored = 0
+
+    def _is_displaced(self, ino: bytes) -> bool:
+        inode = self._writer.txn.get(ino, db=self._store.index.tables["inode"])
+        return inode is not None and tables.InstanceInode.parse(inode).parent == tables.NOWHERE
 
     def _take_blob(self, item: StoredBlob, memory: memoryview) -> None:
         if self._refused:

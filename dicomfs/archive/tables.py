@@ -15,10 +15,12 @@ a directory's or an instance's number is its inode number.
     identity  16 s digest                u64 number: whether a directory, patient, study or series exists
     patient   u64 number                 JSON attributes
     study     u64 number                 u64 patient, u32 series, u32 instances, u64 bytes, u64 mtime_ns, JSON
-                                         {"attributes", "modalities", "patients"}
+                                         {"attributes", "modalities", "mixed"}
     series    u64 number                 u64 study, u32 instances, u64 bytes, u64 mtime_ns, JSON attributes
     under     u64 number, u64 number     empty: studies of a patient, series of a study
-    instance  u64 series, u64 ino        JSON attributes
+    study_patient  u64 study, u64 patient  empty: the patients that instances of a study name
+    instance  u64 series, u64 ino        JSON attributes: its own, and those of patient, study and series in which
+                                         it differs from what these tables say ('' where it has none)
     sop       SOP Instance UID           u64 ino each: the current instance first
     file      SHA-256 of a file          u64 ino
     find      u8 field, folded value, 0, u64 number    empty: see FIELDS
@@ -40,6 +42,7 @@ TABLES: Final = (
     "study",
     "series",
     "under",
+    "study_patient",
     "instance",
     "sop",
     "file",
@@ -99,6 +102,11 @@ class InstanceInode(NamedTuple):
     body_length: int
     base: bytes
     sha256: bytes
+
+    @classmethod
+    def parse(cls, value: bytes) -> "InstanceInode":
+        """Read the fixed part of a value of the inode table."""
+        return cls(*INSTANCE_INODE.unpack_from(value))
 
 
 def name_key(parent: int, name: bytes) -> bytes:

@@ -79,9 +79,12 @@ class KnownInIndex:
         self._store = store
 
     def file(self, sha256: bytes) -> bool:
-        """Say whether a file with this SHA-256 was imported."""
+        """Say whether a file with this SHA-256 is in the archive, and not only as an earlier version."""
+        held = self._store.index.tables
         with self._store.index.reading() as txn:
-            return txn.get(sha256, db=self._store.index.tables["file"]) is not None
+            ino = txn.get(sha256, db=held["file"])
+            inode = None if ino is None else txn.get(ino, db=held["inode"])
+        return inode is not None and tables.InstanceInode.parse(inode).parent != tables.NOWHERE
 
     def blobs(self, blobs: list[BlobId]) -> list[bool]:
         """Say of each blob whether it is stored."""
@@ -103,7 +106,7 @@ class KnownInIndex:
             inode = txn.get(cursor.key()[8:], db=held["inode"])
             if inode is None:
                 return None
-            base = tables.InstanceInode(*tables.INSTANCE_INODE.unpack_from(inode)).base
+            base = tables.InstanceInode.parse(inode).base
             if base == bytes(32):
                 return None
             location = self._store.locate(txn, BlobId(base))

@@ -60,6 +60,10 @@ TABLE: Final = (
     (0x00080023, _INSTANCE, "ContentDate", "DA"),
     (0x00080033, _INSTANCE, "ContentTime", "TM"),
 )
+INSTANCE_KEYWORDS: Final = frozenset(
+    {*(keyword for _, level, keyword, _ in TABLE if level == _INSTANCE), "TransferSyntaxUID"}
+)
+"""The attributes of the instance level."""
 LONGEST: Final = 1024
 """So many characters of a value are kept in the catalog: no value that a tree or a query needs is longer
 (PS3.5 6.2), and a hostile one must not make the index grow. The header has the rest."""

@@ -88,9 +88,36 @@ def test_outcomes_and_sums(archive_path: Path) -> None:
     assert [result.sop_instance_uid for result in done.results] == [SOP, SOP]
 
 
-@pytest.mark.parametrize("on_conflict", ["keep", "replace", "skip", "error"])
+def test_an_earlier_version_comes_back(archive_path: Path) -> None:
+    """Replaced by mistake: the same bytes, imported again to replace, are current again."""
+    add(archive_path, FIRST)
+    for one in (SECOND, FIRST):
+        assert add(archive_path, one, on_conflict="replace").outcomes == [CONFLICT]
+    assert in_order(archive_path)[0] == (FIRST, True)
+    assert shown(archive_path) == {"00001.dcm": sha256(FIRST)}
+    assert add(archive_path, FIRST, on_conflict="replace").outcomes == [PRESENT]
+
+
+def test_what_an_instance_says_otherwise_than_its_study_is_found(archive_path: Path) -> None:
+    """A corrected file, and one that disagrees: the catalog tells each as it is, and finds the study by both."""
+    corrected = make_instance(attributes={"PatientName": "Roe^Jane", "Modality": "PT", "StudyDescription": "Other"})
+    add(archive_path, FIRST, make_instance(number=2))
+    add(archive_path, corrected, on_conflict="replace")
+    with Archive.open(archive_path) as opened, opened.view() as view:
+        (study,) = view.studies()
+        for field, value in (("PatientName", "roe*"), ("PatientName", "doe*"), ("Modality", "PT"), ("Modality", "CT")):
+            assert view.studies_where(field, value) == {study.key}, value
+        assert study.mixed
+        assert study.modalities == ("CT", "PT")
+        told = view.instance(view.instances_where_uid(SOP)[0]).attributes
+        assert (told["PatientName"], told["Modality"], told["StudyDescription"]) == ("Roe^Jane", "PT", "Other")
+        other = view.instance(view.instances_where_uid(uid("DFS-1", 1, 1, 2))[0]).attributes
+        assert "PatientName" not in other
+
+
+@pytest.mark.parametrize("on_conflict", ["keep", "skip", "error"])
 def test_again_is_present(archive_path: Path, on_conflict: str) -> None:
-    """Bytes that are there in any version are present, whatever became of them."""
+    """Bytes that are there in any version are present, unless they are to replace."""
     add(archive_path, FIRST, SECOND, on_conflict="replace")
     add(archive_path, THIRD)
     before = in_order(archive_path)
