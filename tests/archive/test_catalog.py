@@ -304,8 +304,10 @@ def test_date_ranges_agree_with_a_search(
         expected = {
             key
             for key, held in model.values.items()
-            if held["StudyDate"] and (low or "0") <= held["StudyDate"][:8] <= (high or "9999999999")
-            if held["StudyDate"][:1].isdigit()
+            if any(
+                part[:1].isdigit() and (low or "0") <= part[:8] <= (high or "9999999999")
+                for part in Model.parts(held["StudyDate"])
+            )
         }
         assert model.found("StudyDate", pattern) == expected, (pattern, dates)
     model.store.close()
