@@ -4,14 +4,13 @@ Indexed keys (patient, UIDs, accession number, date, modality) find their studie
 never scan the archive. Conditions on other attributes of the catalog look at what the indexed ones
 left; conditions on any other attribute read the stored headers of what is then still left.
 
-Patterns ignore case, `*` stands for any text and `?` for one character; for dates and only there,
-`20240101-20240131`, `20240101-` and `-20240131` are ranges (PS3.4 C.2.2.2.5). A study or series
-matches when one instance in it meets all the conditions together.
+What a value must be like is said in `patterns`. A study or series matches when one instance in it meets
+all the conditions together. Studies come in the order of patients' names and IDs, then of dates and
+times; series and instances in the order of their numbers.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
@@ -19,16 +18,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dicomfs.archive.layout import CATALOG_KEYWORDS, CATALOG_TAGS
 from dicomfs.archive.names import fold
+from dicomfs.archive.patterns import day, indexed, value_test
 from dicomfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.catalog import Instance, Patient, Series, Study, View
+    from dicomfs.archive.patterns import Test
 
     Value: TypeAlias = str | int
-    Test: TypeAlias = Callable[[str], bool]
 
 # What the catalog's index finds by itself (`View.studies_where`).
 _INDEXED = frozenset({"PatientID", "PatientName", "StudyInstanceUID", "AccessionNumber", "StudyDate", "Modality"})
@@ -60,8 +60,6 @@ _INSTANCE = frozenset(
 )
 _SERIES = CATALOG_KEYWORDS - _PATIENT - _STUDY - _INSTANCE
 _IDENTITY = ("PatientID", "IssuerOfPatientID")
-_PARTS = re.compile(r"[\\=]")
-_RANGE = re.compile(r"(\d{8})?-(\d{8})?").fullmatch
 
 
 class Level(StrEnum):
@@ -92,12 +90,12 @@ class Match:
 
 
 def matches(archive: Archive, query: Query) -> Iterator[Match]:
-    """Yield what the query finds, study by study; transactions are as short as one series."""
+    """Yield what the query finds, study by study; transactions are as short as one series.
+
+    What is kept of all studies that may match is their order. Raise UsageError for what cannot be asked.
+    """
     conditions = _Conditions(query.where)
-    with archive.view() as view:
-        keys = _study_keys(view, query.where)
-    for key in keys:
-        yield from _in_study(archive, key, query.level, conditions)
+    return _matches(archive, query, conditions)
 
 
 def below(archive: Archive, study: int, level: Level, *, patient: int | None = None) -> Iterator[Match]:
@@ -112,33 +110,47 @@ def instances(archive: Archive, series: Match) -> Iterator[Match]:
     return _in_series(archive, series.study, series.series, _Owners(archive, series.study), conditions)
 
 
-def pattern_test(pattern: str, *, date: bool = False) -> Test:
-    """Return the test whether a text matches a pattern."""
-    if date and (found := _RANGE(pattern)):
-        first, last = found[1] or "", found[2] or "99999999"
-        return lambda text: bool(text) and first <= text[:8] <= last
-    folded = fold(pattern)
-    if "*" not in folded and "?" not in folded:
-        return lambda text: fold(text) == folded
-    expression = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in folded)
-    compiled = re.compile(expression, re.DOTALL).fullmatch
-    return lambda text: compiled(fold(text)) is not None
+def in_order(view: View, studies: Iterable[Study]) -> list[int]:
+    """Return the keys of studies by their first patients, then by date and time."""
+    return [key for _, key in sorted((_study_order(view, study), study.key) for study in studies)]
 
 
-def _study_keys(view: View, where: Iterable[tuple[str, str]]) -> list[int]:
+def patient_order(attributes: Mapping[str, Value]) -> tuple[str, str]:
+    """Return what patients are put in order by: name, then ID."""
+    return fold(str(attributes.get("PatientName", ""))), str(attributes.get("PatientID", ""))
+
+
+def _study_order(view: View, study: Study) -> tuple[str, ...]:
+    patient = view.patient(study.patient).attributes
+    stored = str(study.attributes.get("StudyDate", ""))
+    return *patient_order(patient), day(stored) or stored, str(study.attributes.get("StudyTime", ""))
+
+
+def _numbered(attributes: Mapping[str, Value], keyword: str) -> tuple[bool, int]:
+    """Return what series and instances are put in order by; those without a number come last."""
+    number = attributes.get(keyword)
+    return (False, number) if isinstance(number, int) else (True, 0)
+
+
+def _matches(archive: Archive, query: Query, conditions: _Conditions) -> Iterator[Match]:
+    with archive.view() as view:
+        keys = in_order(view, _studies(view, query.where))
+    for key in keys:
+        yield from _in_study(archive, key, query.level, conditions)
+
+
+def _studies(view: View, where: Iterable[tuple[str, str]]) -> Iterator[Study]:
     """Return the studies that the indexed conditions leave, all of them if there is none such."""
     sets: list[set[int]] = []
     for keyword, pattern in where:
         if keyword in _INDEXED:
-            sets.append(view.studies_where(keyword, pattern))
+            sets.append(set().union(*(view.studies_where(keyword, one) for one in indexed(keyword, pattern))))
         elif keyword == "SeriesInstanceUID":
             sets.append({view.series(key).study for key in view.series_where_uid(pattern)})
         elif keyword == "SOPInstanceUID" and not set(pattern) & set("*?"):
             found = map(view.instance, view.instances_where_uid(pattern))
             sets.append({view.series(instance.series).study for instance in found})
-    if not sets:
-        return [study.key for study in view.studies()]
-    return sorted(set.intersection(*sets))
+    return map(view.study, set.intersection(*sets)) if sets else view.studies()
 
 
 class _Conditions:
@@ -152,8 +164,7 @@ class _Conditions:
         self.header: list[tuple[str, Test]] = []
         self._patient_key = patient
         for keyword, pattern in where:
-            test = pattern_test(pattern, date=keyword.endswith("Date"))
-            self._deciding(keyword).append((keyword, test))
+            self._deciding(keyword).append((keyword, value_test(keyword, pattern)))
 
     def _deciding(self, keyword: str) -> list[tuple[str, Test]]:
         if keyword in _PATIENT:
@@ -175,7 +186,7 @@ class _Conditions:
     def met_by_header(self, archive: Archive, ino: int) -> bool:
         from dicomfs.archive.values import value_of
 
-        return all(_meets(value_of(archive, ino, keyword) or "", test) for keyword, test in self.header)
+        return all(test(value_of(archive, ino, keyword) or "") for keyword, test in self.header)
 
 
 class _Owners:
@@ -211,21 +222,19 @@ class _Owners:
 
 
 def _require_keyword(keyword: str) -> None:
-    from dicomfs.dicom.values import keyword_tag
+    from dicomfs.dicom.dictionary import keyword_tag, similar_keyword
 
-    keyword_tag(keyword)
+    try:
+        keyword_tag(keyword)
+    except UsageError as error:
+        similar = similar_keyword(keyword)
+        if not similar:
+            raise
+        raise UsageError(f"{keyword!r} is no DICOM keyword; did you mean {similar}?") from error
 
 
 def _meet(attributes: Mapping[str, Value], conditions: list[tuple[str, Test]]) -> bool:
-    return all(_meets(str(attributes.get(keyword, "")), test) for keyword, test in conditions)
-
-
-def _meets(text: str, test: Test) -> bool:
-    if test(text):
-        return True
-    # One of several values, or one group of a person's name, is enough (PS3.4 C.2.2.2.1.1).
-    parts = _PARTS.split(text)
-    return len(parts) > 1 and any(test(part.strip()) for part in parts)
+    return all(test(str(attributes.get(keyword, ""))) for keyword, test in conditions)
 
 
 def _in_study(archive: Archive, key: int, level: Level, conditions: _Conditions) -> Iterator[Match]:
@@ -233,6 +242,7 @@ def _in_study(archive: Archive, key: int, level: Level, conditions: _Conditions)
         study = view.study(key)
         wanted = _meet(study.attributes, conditions.study)
         series_found = [one for one in view.series_of(key) if _meet(one.attributes, conditions.series)]
+    series_found.sort(key=lambda one: (_numbered(one.attributes, "SeriesNumber"), one.key))
     owners = _Owners(archive, study)
     if not wanted or (owners.only is not None and not conditions.met_by_owner(owners.only)):
         return
@@ -264,6 +274,7 @@ def _in_series(
         found = _in_catalog(view, series, conditions)
         decided = owners.only is not None and not conditions.header
         candidates = list(islice(found, 1) if any_one and decided else found)
+    candidates.sort(key=lambda one: (_numbered(one[0].attributes, "InstanceNumber"), one[1]))
     for instance, path in candidates:
         patient = owners.of(instance.ino, path)
         if conditions.met_by_owner(patient) and conditions.met_by_header(archive, instance.ino):

@@ -59,14 +59,14 @@ def _print_table(archive: Archive, *, show_instances: bool) -> None:
 
 def _patients(archive: Archive) -> Iterator[tuple[Patient, list[Match]]]:
     """Yield each patient with their studies, in transactions that are as short as one patient."""
-    from dicomfs.archive.query import Level, below
+    from dicomfs.archive.query import Level, below, in_order, patient_order
 
     with archive.view() as view:
-        patients = [patient.key for patient in view.patients()]
-    for key in patients:
+        patients = sorted((patient_order(patient.attributes), patient.key) for patient in view.patients())
+    for _, key in patients:
         with archive.view() as view:
             patient = view.patient(key)
-            studies = [study.key for study in view.studies_of(key)]
+            studies = in_order(view, view.studies_of(key))
         found = [match for study in studies for match in below(archive, study, Level.STUDY, patient=key)]
         if found:
             yield patient, found

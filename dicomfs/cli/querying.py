@@ -47,7 +47,7 @@ def conditions(options: dict[str, str | None], where: Iterable[str] = ()) -> tup
 @pattern_option("series-uid", "Series Instance UID.")
 @pattern_option("accession-number", "Accession number.")
 @pattern_option("modality", "Modality: CT, MR, …")
-@pattern_option("study-date", "Date of the study, YYYYMMDD, or a range: 20240101-20240131, 20240101-, -20240131.")
+@pattern_option("study-date", "Date of the study: 20240131, 2024-01, 2024, or a range: 2023-2024, 20240101-, -2022.")
 @click.option(
     "--where",
     metavar="KEYWORD=PATTERN",
@@ -69,9 +69,11 @@ def query_command(
     """Find studies, series or instances.
 
     All conditions must be met. In a PATTERN, * stands for any text and ? for one character; case does
-    not count. The options for patients, UIDs, accession numbers, dates and modalities use an index
-    and are quick in an archive of any size. --where also looks at attributes that no index has: then
-    the headers of the instances that the other conditions left are read.
+    not count. Names are found by any of their component groups, numbers by their value, and dates by
+    day, month, year or range, in --where too. The options for patients, UIDs, accession numbers, dates
+    and modalities use an index and are quick in an archive of any size. --where also looks at
+    attributes that no index has: then the headers of the instances that the other conditions left
+    are read. Studies come in the order of patients and dates.
 
     JSON has the attributes by keyword. Instances come with sha256, size, ino and current, and with
     the path of the file below the mount point.

@@ -4,6 +4,7 @@ pydicom is loaded when a keyword is first asked for that the catalog does not kn
 """
 
 import re
+from difflib import get_close_matches
 from functools import cache
 from typing import Final
 
@@ -27,6 +28,15 @@ def keyword_tag(keyword: str) -> int:
         message = f"{keyword!r} is neither a DICOM keyword, such as PatientID, nor a tag, such as 0010,0020"
         raise UsageError(message)
     return tag
+
+
+def similar_keyword(text: str) -> str:
+    """Return the keyword that somebody who wrote `text` may have meant, '' if there is none near."""
+    from pydicom.datadict import keyword_dict
+
+    keywords = {keyword.lower(): keyword for keyword in keyword_dict}
+    near = get_close_matches(text.lower(), keywords, 1, 0.8)
+    return keywords[near[0]] if near else ""
 
 
 @cache

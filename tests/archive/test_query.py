@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+from pydicom.config import disable_value_validation
 
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.catalog import View
 from dicomfs.archive.check import check
 from dicomfs.archive.ingest import ImportOptions, import_paths
-from dicomfs.archive.query import Level, Match, Query, below, instances, matches, parse_condition, pattern_test
+from dicomfs.archive.patterns import text_test, value_test
+from dicomfs.archive.query import Level, Match, Query, below, instances, matches, parse_condition
 from dicomfs.archive.values import value_of
 from dicomfs.errors import UsageError
 from tests.builders import make_instance, uid, write_study
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KVP = {"KVP": "120", "BodyPartExamined": "CHEST"}
+KVP = {"KVP": "120.00", "BodyPartExamined": "CHEST"}
 LATER = {"StudyDate": "20240215", "StudyDescription": "Knee [left]", "BodyPartExamined": "KNEE"}
 ECHO = {"StudyDate": "20231231", "AccessionNumber": "ACC7", "StationName": "US\\ONE"}
 
@@ -31,7 +34,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     source = root / "source"
     write_study(source / "1", series=2, instances=3, attributes=KVP)
     write_study(source / "2", modality="MR", study=2, instances=2, attributes=LATER)
-    write_study(source / "3", modality="US", patient="dfs-2", patient_name="Yamada^Tarou=山田^太郎", attributes=ECHO)
+    write_study(source / "3", modality="US", patient="dfs-2", patient_name="Yamada^Tarou=山田^太郎=やまだ^たろう", attributes=ECHO)
     # A conflict, another modality in study 1, and headers that the first bulk value cuts in two.
     (source / "4").write_bytes(make_instance(number=1, seed="other", attributes=KVP))
     (source / "5").write_bytes(make_instance("SR", series=9, attributes={"ContentLabel": "REPORT"}))
@@ -39,6 +42,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     (source / "6").write_bytes(make_instance("SC", patient="P6", study=6, attributes=long_value))
     deflated = "1.2.840.10008.1.2.1.99"
     (source / "7").write_bytes(make_instance("SC", patient="P7", study=7, transfer_syntax=deflated))
+    # Dates as ACR-NEMA wrote them, and none at all.
+    with disable_value_validation():
+        (source / "8").write_bytes(make_instance("SC", patient="P8", study=8, attributes={"StudyDate": "1993.04.30"}))
+        (source / "9").write_bytes(make_instance("SC", patient="P9", study=9, attributes={"StudyDate": "unknown"}))
     path = root / "archive"
     Archive.init(path)
     report = import_paths(path, [source], ImportOptions())
@@ -60,19 +67,25 @@ def studies(archive: Archive, *where: str) -> set[tuple[str, str]]:
 
 
 ONE, TWO, THREE = ("DFS-1", "Study 1"), ("DFS-1", "Knee [left]"), ("dfs-2", "Study 1")
-SIX, SEVEN = ("P6", "Study 6"), ("P7", "Study 7")
+SIX, SEVEN, EIGHT, NINE = ("P6", "Study 6"), ("P7", "Study 7"), ("P8", "Study 8"), ("P9", "Study 9")
 
 
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
-        ([], {ONE, TWO, THREE, SIX, SEVEN}),
+        ([], {ONE, TWO, THREE, SIX, SEVEN, EIGHT, NINE}),
         (["PatientID=DFS-1"], {ONE, TWO}),
         (["PatientID=dfs-?"], {ONE, TWO, THREE}),
         (["PatientID=*FS-2"], {THREE}),
         (["PatientID=FS-1"], set()),
-        (["PatientName=DOE*"], {ONE, TWO, SIX, SEVEN}),
+        (["PatientName=DOE*"], {ONE, TWO, SIX, SEVEN, EIGHT, NINE}),
         (["PatientName=*山田*"], {THREE}),
+        (["PatientName=yamada^tarou"], {THREE}),
+        (["PatientName=山田^太郎"], {THREE}),
+        (["PatientName=山?^*"], {THREE}),
+        (["PatientName=やまだ*"], {THREE}),
+        (["PatientName=yamada^tarou=山田^太郎*"], {THREE}),
+        (["PatientName=tarou"], set()),
         (["PatientName=doe^jane", "PatientID=DFS-1", "Modality=MR"], {TWO}),
         (["PatientID=P6", "PatientID=P7"], set()),
         (["Modality=ct"], {ONE}),
@@ -80,27 +93,41 @@ SIX, SEVEN = ("P6", "Study 6"), ("P7", "Study 7")
         (["StudyDate=20240131"], {ONE, SIX, SEVEN}),
         (["StudyDate=20240101-20240131"], {ONE, SIX, SEVEN}),
         (["StudyDate=20240201-"], {TWO}),
-        (["StudyDate=-20231231"], {THREE}),
+        (["StudyDate=2024-02-01-"], {TWO}),
+        (["StudyDate=-20231231"], {THREE, EIGHT}),
+        (["StudyDate=1994-20231231"], {THREE}),
         (["StudyDate=202402*"], {TWO}),
+        (["StudyDate=2024-02-??"], {TWO}),
+        (["StudyDate=2024-01"], {ONE, SIX, SEVEN}),
+        (["StudyDate=2024"], {ONE, TWO, SIX, SEVEN}),
+        (["StudyDate=19930430"], {EIGHT}),
+        (["StudyDate=1993-04-30"], {EIGHT}),
+        (["StudyDate=199304*"], {EIGHT}),
+        (["StudyDate=1992-1993"], {EIGHT}),
+        (["StudyDate=1900-"], {ONE, TWO, THREE, SIX, SEVEN, EIGHT}),
+        (["StudyDate="], set()),
+        (["StudyDate=*"], {ONE, TWO, THREE, SIX, SEVEN, EIGHT, NINE}),
         (["StudyDate=20250101-20251231"], set()),
         (["AccessionNumber=acc7"], {THREE}),
         (["StudyDescription=*[[]left*"], set()),
         (["StudyDescription=*[left]"], {TWO}),
         (["PatientSex=O", "StudyDescription=Study 1"], {ONE, THREE}),
         (["BodyPartExamined=chest"], {ONE}),
-        (["BodyPartExamined="], {ONE, THREE, SIX, SEVEN}),
+        (["BodyPartExamined="], {ONE, THREE, SIX, SEVEN, EIGHT, NINE}),
         (["BodyPartExamined=?*"], {ONE, TWO}),
         (["StationName=ONE"], {THREE}),
         (["KVP=120"], {ONE}),
-        (["KVP=1?0", "Modality=CT"], {ONE}),
-        (["0018,0060=120"], {ONE}),
+        (["KVP=1?0.*", "Modality=CT"], {ONE}),
+        (["KVP=1.2e2"], {ONE}),
+        (["KVP=12"], set()),
+        (["0018,0060=120.0"], {ONE}),
         (["0008,0060=MR"], {TWO}),
         (["00080060=mr"], {TWO}),
         (["ContentLabel=REPORT"], {ONE}),
         # No instance is both.
         (["ContentLabel=REPORT", "Modality=CT"], set()),
         (["ImageType=*", "PatientID=P6"], {SIX}),
-        (["Rows=64", "Modality=SC"], {SIX, SEVEN}),
+        (["Rows=064", "Modality=SC"], {SIX, SEVEN, EIGHT, NINE}),
         (["ContentDate=20240101-20240201", "PatientID=P7"], {SEVEN}),
         (["PhotometricInterpretation=MONOCHROME2", "PatientID=P7"], {SEVEN}),
         (["PhotometricInterpretation=MONOCHROME2", "PatientID=P6"], {SIX}),
@@ -223,6 +250,43 @@ def test_no_conditions(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "meant"), [("PatientNme=x", "PatientName"), ("slicethickness=1", "SliceThickness"), ("Qqqqq=1", "")]
+)
+def test_conditions_that_were_meant(text: str, meant: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse_condition(text)
+    assert ("did you mean" in str(raised.value)) is bool(meant)
+    assert meant in str(raised.value)
+
+
+def test_order(archive_path: Path, tmp_path: Path) -> None:
+    def write(name: str, number: int, attributes: dict[str, str] | None = None, **options: object) -> None:
+        with disable_value_validation():
+            made = make_instance(patient_name=name, number=number, attributes=attributes or {}, **options)  # type: ignore[arg-type]
+        (tmp_path / f"{len(os.listdir(tmp_path)):02}").write_bytes(made)
+
+    write("Young^B", 10, patient="B", study=1, series=2)
+    write("Young^B", 9, patient="B", study=1, series=2)
+    write("Young^B", 1, patient="B", study=1, series=10)
+    write("Young^B", 1, {"SeriesNumber": ""}, patient="B", study=1, series=1)
+    write("young^b", 1, patient="A", study=2)
+    write("Adams", 1, {"StudyDate": "20240102"}, patient="Z", study=3)
+    write("Adams", 1, {"StudyDate": "1993.04.30"}, patient="Z", study=4)
+    write("Adams", 1, {"StudyDate": "20240101", "StudyTime": "2359"}, patient="Z", study=5)
+    write("Adams", 1, {"StudyDate": "20240101", "StudyTime": "07"}, patient="Z", study=6)
+    assert import_paths(archive_path, [tmp_path], ImportOptions(recursive=False)).complete
+    with Archive.open(archive_path) as archive:
+        described = [match.study.attributes["StudyDescription"] for match in found(archive, Level.STUDY)]
+        assert described == [f"Study {number}" for number in (4, 6, 5, 3, 2, 1)]
+        numbers = [
+            (match.series.attributes.get("SeriesNumber"), match.instance.attributes["InstanceNumber"])
+            for match in found(archive, Level.INSTANCE, "PatientID=B")
+            if match.series is not None and match.instance is not None
+        ]
+        assert numbers == [(2, 9), (2, 10), (10, 1), (None, 1)]
+
+
+@pytest.mark.parametrize(
     ("pattern", "text", "expected"),
     [
         ("*", "", True),
@@ -237,7 +301,7 @@ def test_no_conditions(text: str) -> None:
     ],
 )
 def test_patterns(pattern: str, text: str, *, expected: bool) -> None:
-    assert pattern_test(pattern)(text) is expected
+    assert text_test(pattern)(text) is expected
 
 
 @pytest.mark.parametrize(
@@ -249,8 +313,52 @@ def test_patterns(pattern: str, text: str, *, expected: bool) -> None:
         ("-20240131", "19000101", True),
         ("-20240131", "", False),
         ("20240101-20240131", "", False),
-        ("-", "20240101", True),
+        ("2024", "20241231", True),
+        ("2024-", "unknown", False),
+        ("2024-", "20241301", False),
+        ("2024-", "2024013", False),
+        ("2024-", "9999.12.31", True),
+        ("2024-", "2024.1231", False),
+        ("2024-01 - 2024-02", "20240229", True),
+        ("2023-2024-01-02", "20240102", True),
+        ("2023-2024-01-02", "20240103", False),
+        ("2023-01-01-2024-01-02", "20240103", False),
+        ("2023.04.30", "20230430", True),
+        ("202401", "20240215", False),
+        ("?", "", False),
+        ("*", "", True),
     ],
 )
-def test_date_ranges(pattern: str, text: str, *, expected: bool) -> None:
-    assert pattern_test(pattern, date=True)(text) is expected
+def test_dates(pattern: str, text: str, *, expected: bool) -> None:
+    assert value_test("PatientBirthDate", pattern)(text) is expected
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["-", "--", " ", "20201301", "20230229", "20240131-20240101", "2024-2023", "1998-99", "2024-0131", "today", "1*a"],
+)
+def test_no_dates(pattern: str) -> None:
+    for keyword in ("StudyDate", "AcquisitionDate"):
+        with pytest.raises(UsageError, match=r"is no (date|range)"):
+            value_test(keyword, pattern)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "pattern", "text", "expected"),
+    [
+        ("SliceThickness", "1.25", "1.250000", True),
+        ("SliceThickness", "1.25", "1.25000001", False),
+        ("SliceThickness", "-0", "0.0", True),
+        ("PixelSpacing", "0.5", "0.25\\0.50", True),
+        ("EchoNumbers", "1", "x", False),
+        ("InstanceNumber", "007", "7", True),
+        ("PatientID", "007", "7", False),
+        ("0018,0050", "1.25", "1.250000", True),
+        ("CalculatedAnatomyThickness", "1.2", "1.2000000476837158", True),
+        ("ImageType", "primary", "ORIGINAL\\PRIMARY", True),
+        ("StudyDescription", "a", "a=b", False),
+        ("OperatorsName", "doe^j", "Roe^R\\Doe^J=x", True),
+    ],
+)
+def test_values(keyword: str, pattern: str, text: str, *, expected: bool) -> None:
+    assert value_test(keyword, pattern)(text) is expected
