@@ -54,12 +54,19 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a directory in its place is what mount(8) says."""
         # mount.fuse3 runs `dicomfs ARCHIVE DIRECTORY -o options` for an fstab line of type fuse.dicomfs.
         if args[0] not in _COMMANDS and (os.sep in args[0] or os.path.isdir(args[0])):
             from dicomfs.cli.mounting import HELPER
 
             ctx.meta[HELPER] = True
             return "mount", self.get_command(ctx, "mount"), args
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0].lower(), _COMMANDS, 1)
+            meant = f"; did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"No such command '{args[0]}'{meant}")
         return super().resolve_command(ctx, args)
 
 

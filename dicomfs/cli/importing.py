@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -10,13 +10,19 @@ import click
 from dicomfs.cli.options import PATH, archive_option, json_option, wait_option
 from dicomfs.cli.progress import progress_bar
 from dicomfs.cli.terminal import counted, note, size_text, write, write_json
+from dicomfs.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from dicomfs.archive.outcome import FileResult, ImportReport, Outcome
     from dicomfs.archive.results import OnConflict
     from dicomfs.cli.terminal import Json
 
 _TOLD = 20
+_KILLED = 128
+"""What shells add to the number of the signal that ended a command."""
 
 
 @click.command("import")
@@ -55,7 +61,8 @@ def import_command(
 ) -> int:
     """Import DICOM files, and the DICOM files in directories, into an archive.
 
-    Files may have any name. Each is proved to read back bit for bit before it counts as imported, and
+    Files may have any name. Of a directory that is an archive itself nothing is imported: its files
+    are found in a drive of it, or in an export. Each is proved to read back bit for bit before it counts as imported, and
     what is imported stays, whatever happens next: an import that was interrupted goes on when it is
     run again. Equal files are kept once.
 
@@ -86,7 +93,9 @@ def import_command(
       0  every file is in the archive; files in directories that are not DICOM do not count
       1  a file was quarantined, failed, was kept out as a conflict by `error`, or was named
          itself and is not DICOM; or the import had to stop
+      130, 143  interrupted by Ctrl-C or SIGTERM; what is told as imported is in the archive
     """
+    _refuse_archives(paths)
     if skip_duplicates and on_conflict not in (None, "skip"):
         raise click.UsageError(f"--skip-duplicates contradicts --on-conflict {on_conflict}")
     from dicomfs.archive.ingest import ImportOptions, import_paths
@@ -110,7 +119,16 @@ def import_command(
     else:
         listener.finish(report)
         _print(report, dry_run=dry_run)
+    if report.interrupted:
+        return _KILLED + report.interrupted
     return 0 if report.complete else 1
+
+
+def _refuse_archives(paths: Iterable[Path]) -> None:
+    """Refuse archives as inputs: their packs are no DICOM files, which would look like an empty disk."""
+    for path in paths:
+        if os.path.isfile(path / "dicomfs.toml"):
+            raise UsageError(f"{path}: is a dicomfs archive; mount it, or export from it, and import the files there")
 
 
 class _Listener:
@@ -139,11 +157,14 @@ class _Listener:
 
     def _needs_attention(self, result: FileResult) -> bool:
         from dicomfs.archive.outcome import Outcome
+        from dicomfs.archive.results import NOT_READ
 
+        if result.reason == NOT_READ:
+            return False  # the sums and the last line tell of all that come after a stop
         if result.outcome is Outcome.SKIPPED:
             return result.explicit
         if result.outcome is Outcome.CONFLICT:
-            return self._on_conflict == "error"
+            return self._on_conflict != "skip"
         return result.outcome in (Outcome.QUARANTINED, Outcome.FAILED)
 
     def finish(self, report: ImportReport) -> None:
@@ -164,6 +185,7 @@ def _json(report: ImportReport, kept: list[FileResult]) -> Json:
         "seconds": round(report.seconds, 3),
         "run_directory": str(report.run_directory) if report.run_directory else None,
         "stopped": report.stopped,
+        "interrupted": report.interrupted,
         "files": [
             {
                 "source": result.source,
@@ -189,7 +211,9 @@ def _print(report: ImportReport, *, dry_run: bool) -> None:
         rate = f" at {size_text(int(report.bytes_in / report.seconds))}/s" if report.seconds and report.bytes_in else ""
         stored = f"{size_text(report.bytes_in)} in, {size_text(report.bytes_stored)} stored"
         write(f"{line}; {stored}, {report.seconds:.1f} s{rate}")
-    if report.stopped:
+    if report.interrupted:
+        note("interrupted; run the same command again to go on")
+    elif report.stopped:
         note(f"stopped: {report.stopped}")
 
 

@@ -120,12 +120,29 @@ def test_import_conflicts(
         (tmp_path / "file").write_bytes(make_instance(seed=seed))
         ended = run("import", tmp_path / "file", "-a", archive_path, "--json", *options)
     assert status is None or ended.status == status
-    assert json.loads(ended.out)["conflict"] == 1
+    report = json.loads(ended.out)
+    assert report["conflict"] == 1
+    assert len(report["files"]) == ("skip" not in "".join(options))
     found = json.loads(run("query", "-a", archive_path, "--level", "instance", "--json").out)
     assert len(found) == shown_instances
     expected = "second" if "replace" in options else "first"
     sha256 = hashlib.sha256(make_instance(seed=expected)).hexdigest()
     assert [one["sha256"] for one in found if one["current"]] == [sha256]
+
+
+def test_import_tells_of_conflicts(run: Run, archive_path: Path, tmp_path: Path) -> None:
+    for seed in ("first", "second"):
+        (tmp_path / "file").write_bytes(make_instance(seed=seed))
+        ended = run("import", tmp_path / "file", "-a", archive_path)
+    assert ended.status == 0
+    assert ended.err == f"conflict: {tmp_path}/file: kept beside an earlier file of the same SOP Instance UID\n"
+
+
+def test_import_of_an_archive(run: Run, archive_path: Path, tmp_path: Path) -> None:
+    Archive.init(tmp_path / "other")
+    ended = run("import", tmp_path / "other", "-a", archive_path)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(f"dicomfs: {tmp_path}/other: is a dicomfs archive; mount it")
 
 
 def test_dry_run_changes_nothing(run: Run, archive_path: Path, tmp_path: Path) -> None:

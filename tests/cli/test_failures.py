@@ -15,6 +15,7 @@ import pytest
 from dicomfs.archive.archive import Archive
 from dicomfs.errors import Damaged, Locked
 from dicomfs.store.lock import WriterLock
+from tests.builders import make_instance
 from tests.cli.conftest import spawn
 
 if TYPE_CHECKING:
@@ -107,6 +108,30 @@ def test_interrupted_import(archive_path: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert out == ""
     assert err.strip() == "dicomfs: interrupted; what was committed is safe; run the same command again to go on"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_import_interrupted_among_files(
+    run: Run, archive_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    (tmp_path / "0").write_text("not DICOM, which is told at once")
+    for name in range(1, 200):
+        (tmp_path / f"{name}").write_bytes(make_instance(number=name, rows=8, columns=8))
+    said: list[str] = []
+
+    def interrupting(text: str) -> None:
+        if not said:
+            os.kill(os.getpid(), number)
+        said.append(text)
+
+    monkeypatch.setattr("dicomfs.cli.importing.note", interrupting)
+    files = [tmp_path / str(name) for name in range(200)]
+    ended = run("import", "-a", archive_path, "-j", "1", *files)
+    assert ended.status == status
+    assert said[1:] == ["interrupted; run the same command again to go on"]
+    assert ended.out.startswith("200 files: ")
+    run("import", "-a", archive_path, *files)
+    assert run("stats", "-a", archive_path).out.startswith("1 patient, 1 study, 1 series, 199 instances\n")
 
 
 def test_a_second_writer_says_who_holds_the_lock(run: Run, archive_path: Path, tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import dicomfs
-from dicomfs.cli import cli
-from dicomfs.cli.commands import _COMMANDS
+from dicomfs.cli.commands import _COMMANDS, cli
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +59,14 @@ def test_the_module_is_the_program() -> None:
     assert (ended.returncode, ended.stdout) == (0, f"dicomfs {dicomfs.__version__}\n")
 
 
+def test_an_interrupt_while_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    path = [str(tmp_path), *sys.path]
+    program = f"import sys; sys.path[:] = {path!r}; from dicomfs.cli import main; sys.exit(main(['stats']))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "dicomfs: interrupted\n")
+
+
 def test_nothing_asked(run: Run) -> None:
     ended = run()
     assert ended.status == 2
@@ -70,7 +77,8 @@ def test_nothing_asked(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["frobnicate"], "No such command 'frobnicate'"),
+        (["frobnicate"], "No such command 'frobnicate' (see"),
+        (["improt", "x"], "No such command 'improt'; did you mean 'import'? (see dicomfs --help)"),
         (["query", "--frobnicate"], "No such option '--frobnicate'"),
         (["query"], "Missing option '--archive' / '-a'"),
         (["import", "-a", "x"], "Missing argument"),

@@ -65,7 +65,7 @@ def invocations(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_shown_commands_exist(page: Path) -> None:
-    from dicomfs.cli import cli
+    from dicomfs.cli.commands import cli
 
     for words in invocations(page):
         command: click.Command = cli
