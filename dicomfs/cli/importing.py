@@ -61,8 +61,7 @@ def import_command(
 ) -> int:
     """Import DICOM files, and the DICOM files in directories, into an archive.
 
-    Files may have any name. Of a directory that is an archive itself nothing is imported: its files
-    are found in a drive of it, or in an export. Each is proved to read back bit for bit before it counts as imported, and
+    Files may have any name. Each is proved to read back bit for bit before it counts as imported, and
     what is imported stays, whatever happens next: an import that was interrupted goes on when it is
     run again. Equal files are kept once.
 

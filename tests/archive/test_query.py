@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KVP = {"KVP": "120.00", "BodyPartExamined": "CHEST"}
 LATER = {"StudyDate": "20240215", "StudyDescription": "Knee [left]", "BodyPartExamined": "KNEE"}
+YAMADA = "Yamada^Tarou=山田^太郎=やまだ^たろう"
 ECHO = {"StudyDate": "20231231", "AccessionNumber": "ACC7", "StationName": "US\\ONE"}
 
 
@@ -34,7 +35,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     source = root / "source"
     write_study(source / "1", series=2, instances=3, attributes=KVP)
     write_study(source / "2", modality="MR", study=2, instances=2, attributes=LATER)
-    write_study(source / "3", modality="US", patient="dfs-2", patient_name="Yamada^Tarou=山田^太郎=やまだ^たろう", attributes=ECHO)
+    write_study(source / "3", modality="US", patient="dfs-2", patient_name=YAMADA, attributes=ECHO)
     # A conflict, another modality in study 1, and headers that the first bulk value cuts in two.
     (source / "4").write_bytes(make_instance(number=1, seed="other", attributes=KVP))
     (source / "5").write_bytes(make_instance("SR", series=9, attributes={"ContentLabel": "REPORT"}))
