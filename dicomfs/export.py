@@ -3,10 +3,10 @@
     OUTPUT/<patient>/<study>/<series>/00001.dcm     the names of the mount's patients/
     OUTPUT/<SOP Instance UID>.dcm                   flattened; a second file of one UID gets ~hash
 
-A file appears under its name only when all its bytes are there and have the SHA-256 of what was
-imported; until then it is `.<inode>.dicomfs-part`. A file that is already there is left alone:
-with the same bytes it counts as present, with others as failed. So an export that was interrupted
-is completed by running it again.
+A file appears under its name only when all its bytes are on the disk and have the SHA-256 of what was
+imported; until then it is `.<inode>.dicomfs-part`. So not even a power cut leaves a name without its
+bytes. A file that is already there is left alone: with the same bytes it counts as present, with
+others as failed. So an export that was interrupted is completed by running it again.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class ExportReport:
     present: int
     failed: int
     bytes_written: int
+    stopped: str = ""
+    """Why nothing more could be written, or empty."""
 
     @property
     def files(self) -> int:
@@ -78,25 +80,36 @@ def export(
     flatten: bool = False,
     on_result: Callable[[FileResult], None] | None = None,
 ) -> ExportReport:
-    """Write the files that the query finds below `output`; raise if nothing more can be written there."""
+    """Write the files that the query finds below `output`, until nothing more can be written there."""
     _refuse_inside(archive.path, output)
+    _refuse_files(output)
     instances = matches(archive, Query(Level.INSTANCE, query.where))
     counts: Counter[Outcome] = Counter()
     bytes_written = 0
     directories = _Directories(output)
     files = _flat(instances) if flatten else ((match, _below_patients(match.path)) for match in instances)
-    for result in _in_threads(archive, directories, files):
-        counts[result.outcome] += 1
-        bytes_written += result.size if result.outcome is Outcome.WRITTEN else 0
-        if on_result:
-            on_result(result)
-    directories.set_times(archive)
-    return ExportReport(counts[Outcome.WRITTEN], counts[Outcome.PRESENT], counts[Outcome.FAILED], bytes_written)
+    stopped = ""
+    try:
+        for result in _in_threads(archive, directories, files):
+            counts[result.outcome] += 1
+            bytes_written += result.size if result.outcome is Outcome.WRITTEN else 0
+            if on_result:
+                on_result(result)
+    except StorageFull as error:
+        stopped = str(error)
+    directories.finish(archive)
+    written, present, failed = (counts[outcome] for outcome in Outcome)
+    return ExportReport(written, present, failed, bytes_written, stopped)
 
 
 def _refuse_inside(archive: Path, output: Path) -> None:
     if output.resolve().is_relative_to(archive.resolve()):
         raise UsageError(f"{output}: lies inside the archive; choose a directory outside it")
+
+
+def _refuse_files(output: Path) -> None:
+    if os.path.lexists(output) and not output.is_dir():
+        raise UsageError(f"{output}: is not a directory; name one to write to")
 
 
 def _below_patients(path: str) -> str:
@@ -158,8 +171,21 @@ class _Directories:
             self._made[directory] = ino
         return path
 
-    def set_times(self, archive: Archive) -> None:
-        """Give the directories their times, which writing into them has changed; not the output itself."""
+    def finish(self, archive: Archive) -> None:
+        """Give the directories their times, which writing into them has changed, and bring all names to the disk.
+
+        The output itself keeps its time.
+        """
+        done = self._set_times(archive)
+        # All are changed by now, so that a journal takes them at once: the first waits for it, the others hardly.
+        for below in (*done, "") if self._made else ():
+            fd = os.open(os.path.join(self._output, below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _sync(fd)
+            finally:
+                os.close(fd)
+
+    def _set_times(self, archive: Archive) -> set[str]:
         done: set[str] = set()
         for directory, ino in self._made.items():
             with archive.view() as view:
@@ -172,6 +198,7 @@ class _Directories:
                         path = os.path.join(self._output, below)
                         os.utime(path, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
                     below = os.path.dirname(below)
+        return done
 
 
 def _export_file(archive: Archive, directories: _Directories, match: Match, below: str) -> FileResult:
@@ -216,6 +243,7 @@ def _write(archive: Archive, path: str, ino: int, sha256: bytes, mtime_ns: int) 
         try:
             _copy(archive, ino, fd, sha256)
             os.utime(fd, ns=(mtime_ns, mtime_ns))
+            _sync(fd)
         finally:
             os.close(fd)
         _appear(part, path)
@@ -244,6 +272,15 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _sync(fd: int) -> None:
+    """Bring a file or directory to the disk, where its filesystem has such a thing."""
+    try:
+        os.fdatasync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EROFS, errno.EOPNOTSUPP):
+            raise
 
 
 def _appear(part: str, path: str) -> None:

@@ -149,6 +149,35 @@ def test_nothing_is_overwritten(run: Run, filled: Filled, tmp_path: Path, change
     assert (after.st_ino, after.st_mtime_ns, after.st_size) == (before.st_ino, before.st_mtime_ns, before.st_size)
 
 
+def test_a_power_cut_leaves_no_name_without_its_bytes(
+    filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name is given only to what is on the disk, and at the end all names are."""
+    synced: dict[int, int] = {}
+    unsafe: list[str] = []
+    sync, link = os.fdatasync, os.link
+
+    def fdatasync(fd: int) -> None:
+        sync(fd)
+        synced[os.fstat(fd).st_ino] = os.fstat(fd).st_size
+
+    def named(part: str, path: str) -> None:
+        status = os.stat(part)
+        if synced.get(status.st_ino) != status.st_size:
+            unsafe.append(path)
+        link(part, path)
+        synced.pop(os.stat(os.path.dirname(path)).st_ino, None)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    monkeypatch.setattr(os, "link", named)
+    with Archive.open(filled.path) as archive:
+        assert export(archive, tmp_path / "out", Query()).written == 9
+    assert unsafe == []
+    below = list((tmp_path / "out").rglob("*"))
+    assert len(below) > 9
+    assert {path.stat().st_ino for path in (tmp_path / "out", *below)} <= set(synced)
+
+
 def test_a_file_where_a_directory_must_be(run: Run, filled: Filled, tmp_path: Path) -> None:
     (tmp_path / "DFS-1_Doe_Jane").write_text("in the way")
     ended = run("export", "-a", filled.path, "--all", "-o", tmp_path)
@@ -172,7 +201,15 @@ def test_nothing_matches(run: Run, filled: Filled, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("output", ["/proc/dicomfs", "/dev/null", "/dev/null/x"])
+@pytest.mark.parametrize("output", ["/dev/null", "a file"])
+def test_an_output_that_is_no_directory(run: Run, filled: Filled, tmp_path: Path, output: str) -> None:
+    (tmp_path / "a file").touch()
+    ended = run("export", "-a", filled.path, "--all", "-o", tmp_path / output)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == f"dicomfs: {tmp_path / output}: is not a directory; name one to write to\n"
+
+
+@pytest.mark.parametrize("output", ["/proc/dicomfs", "/dev/null/x"])
 def test_an_output_that_cannot_be(run: Run, filled: Filled, output: str) -> None:
     ended = run("export", "-a", filled.path, "--all", "-o", output)
     assert (ended.status, ended.out) == (1, "")
@@ -205,9 +242,9 @@ def test_a_full_disk(run: Run, filled: Filled, tmp_path: Path) -> None:
     try:
         ended = run("export", "-a", filled.path, "--all", "-o", small)
         assert ended.status == 1
-        assert ended.out == ""
-        assert ended.err.startswith("dicomfs: ")
-        assert "No space left on device" in ended.err
+        assert ended.out.endswith(" present, 0 failed\n")
+        assert ended.err.startswith("stopped: ")
+        assert ended.err.endswith("No space left on device; make room and run the same command again to go on\n")
         assert ended.err.count("\n") == 1
         found = files(small)
     finally:
