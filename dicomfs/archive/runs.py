@@ -1,20 +1,37 @@
 """The record that each import leaves: runs/<timestamp>/ with a log and a table of every input.
 
     import.log   what was asked, when, and the sums
-    files.tsv    outcome, size, SHA-256, SOP Instance UID, reason and path of each input; tabs, line ends
-                 and backslashes in a path are written as \\t, \\n, \\r and \\\\
+    files.tsv    outcome, size, SHA-256, SOP Instance UID, reason and path of each input
+
+In both, a backslash is written as \\\\, tabs and line ends as \\t, \\n and \\r, and every other character that
+could move a terminal's cursor or turn its text around (controls, format characters such as bidi marks,
+line and paragraph separators) as \\xNN, \\uNNNN or \\UNNNNNNNN; a byte NN of a path that is not UTF-8 as \\udcNN.
+So both files are UTF-8.
 
 Paths may hold patient names, so the directory is its owner's alone.
 """
 
 import os
+import re
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from dicomfs.archive.outcome import FileResult
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_ASCII = re.compile(r"[ -\[\]-~]*").fullmatch
+"""What is written as it is: nearly everything, told at once."""
+
+
+def escaped(text: str) -> str:
+    r"""Return text as one field of one line, which a terminal can be shown."""
+    if _ASCII(text):
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode() if c == "\\" or unicodedata.category(c) in _UNSAFE else c for c in text
+    )
 
 
 class Run:
@@ -38,12 +55,12 @@ class Run:
             return directory
 
     def _open(self, name: str) -> IO[str]:
-        return (self.directory / name).open("w", encoding="utf-8", errors="surrogateescape", buffering=1 << 16)
+        return (self.directory / name).open("w", encoding="utf-8", buffering=1 << 16)
 
     def log(self, message: str) -> None:
         """Write a line with the time."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        self._log.write(f"{now} {message}\n")
+        self._log.write(f"{now} {escaped(message)}\n")
         self._log.flush()
 
     def add(self, result: FileResult) -> None:
@@ -56,7 +73,7 @@ class Run:
             result.reason,
             result.source,
         )
-        self._table.write("\t".join(field.translate(_ESCAPES) for field in fields) + "\n")
+        self._table.write("\t".join(map(escaped, fields)) + "\n")
 
     def flush(self) -> None:
         """Hand everything to the kernel: after each commit."""

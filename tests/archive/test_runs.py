@@ -19,7 +19,8 @@ HEAD = ["outcome", "size", "sha256", "sop_instance_uid", "reason", "path"]
 
 
 def table(directory: Path) -> list[list[str]]:
-    text = (directory / "files.tsv").read_bytes().decode("utf-8", "surrogateescape")
+    text = (directory / "files.tsv").read_bytes().decode()
+    assert all(character.isprintable() or character in "\t\n" for character in text)
     assert text.endswith("\n")
     head, *rows = [line.split("\t") for line in text[:-1].split("\n")]
     assert head == HEAD
@@ -28,7 +29,11 @@ def table(directory: Path) -> list[list[str]]:
 
 
 def unescaped(path: str) -> str:
-    return re.sub(r"\\(.)", lambda match: {"t": "\t", "n": "\n", "r": "\r"}.get(match[1], match[1]), path)
+    def character(match: re.Match[str]) -> str:
+        named = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
+        return named.get(match[1]) or chr(int(match[1][1:], 16))
+
+    return re.sub(r"\\([tnr\\]|x..|u....|U........)", character, path)
 
 
 def test_every_input_once(archive_path: Path, tmp_path: Path) -> None:
@@ -62,6 +67,12 @@ def test_paths_of_any_bytes(archive_path: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     names = [b"tab\there", b"line\nhere", b"return\rhere", b"back\\slash\\n", b"\xff\xfe", "Größe".encode()]
+    # What a terminal would obey: controls of seven and eight bits, and marks that turn the text around.
+    names += [
+        "\x1b]0;owned\x07\x1b[2J\x7f\x9b2J".encode(),
+        "\u202egpj\u2066\u2028\u200f\ufeff\U000e0041".encode(),
+        b"\x9b2J",
+    ]
     for name in names:
         Path(os.fsdecode(os.fsencode(source) + b"/" + name)).write_bytes(b"text")
     done = run(archive_path, source)
