@@ -1,5 +1,6 @@
 """Leave the terminal: run something in a process of its own, and wait only until it is ready."""
 
+import contextlib
 import json
 import os
 import sys
@@ -44,11 +45,12 @@ def _become_daemon(run: Callable[[Callable[[], None]], None], writer: int) -> No
         os.write(writer, _report(error))
         os._exit(1)
     status = 1
+    caller = _Caller(writer)
     try:
-        run(lambda: _tell(writer, _READY))
+        run(lambda: caller.tell(_READY))
         status = 0
     except BaseException as error:  # noqa: BLE001 - whatever it is, the caller waits to be told
-        _tell(writer, _report(error))
+        caller.tell(_report(error))
     finally:
         os._exit(status)
 
@@ -62,12 +64,19 @@ def _close_inherited(writer: int) -> int:
     return moved
 
 
-def _tell(writer: int, report: bytes) -> None:
-    try:
-        os.write(writer, report)
+class _Caller:
+    """Who waits to be told how it went: once, for then the number of the pipe belongs to another file."""
+
+    def __init__(self, writer: int) -> None:
+        self._writer: int | None = writer
+
+    def tell(self, report: bytes) -> None:
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        with contextlib.suppress(OSError):  # the caller is gone
+            os.write(writer, report)
         os.close(writer)
-    except OSError:
-        pass  # the caller has been told already, or is gone
 
 
 def _report(error: BaseException) -> bytes:

@@ -409,3 +409,25 @@ def test_walking_and_reading_again_and_again_takes_no_more_memory(
     for _ in range(12):
         walk()
     assert drive.resident_kib() - before < 2048
+
+
+FAILING_LATE = """
+import os, sys
+from dicomfs.mount import daemon
+def run(ready):
+    ready()
+    os.open(sys.argv[1], os.O_RDWR)
+    os.open(sys.argv[2], os.O_WRONLY)
+    raise RuntimeError("the drive ended by an error")
+daemon.start(run)
+"""
+
+
+def test_a_drive_that_fails_later_writes_into_no_file(tmp_path: Path) -> None:
+    """What it opened first may have got the number of the pipe on which it had said that it was ready."""
+    victim, ended = tmp_path / "victim", tmp_path / "ended"
+    victim.write_bytes(b"A" * 400)
+    os.mkfifo(ended)
+    run(sys.executable, "-c", FAILING_LATE, victim, ended)
+    assert ended.read_bytes() == b""  # closed by the daemon's end
+    assert victim.read_bytes() == b"A" * 400
