@@ -15,13 +15,13 @@ class SourceLost(Exception):
 def keep(root: Path, source: str, reason: str, sha256: str) -> None:
     """Copy a refused file to quarantine/<sha256>.dcm with its reason in <sha256>.txt.
 
-    The copy is on the disk when this returns. A file that is there already is left alone. The caller
-    holds the writer's lock. Raise SourceLost where the source is at fault.
+    The copy is on the disk when this returns. A file that is there already is left alone if it still has
+    these bytes. The caller holds the writer's lock. Raise SourceLost where the source is at fault.
     """
     directory = root / DIRECTORY
     directory.mkdir(mode=0o700, exist_ok=True)
     final = directory / f"{sha256}.dcm"
-    if final.exists():
+    if _holds(final, sha256) and final.with_suffix(".txt").exists():
         return
     temporary = directory / ".new"
     try:
@@ -44,6 +44,15 @@ def keep(root: Path, source: str, reason: str, sha256: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    """Say whether a file has these bytes: it may have rotted, and the source may be the last good copy."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
 
 
 def _pieces(source: str) -> Iterator[bytes]:

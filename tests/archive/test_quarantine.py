@@ -80,3 +80,17 @@ def test_a_source_that_is_not_what_it_was(tmp_path: Path, what: str) -> None:
     with pytest.raises(SourceLost):
         quarantine.keep(tmp_path, str(source), "reason", sha256(CUT))
     assert list((tmp_path / "quarantine").iterdir()) == []
+
+
+@pytest.mark.parametrize("hurt", [b"", CUT[:-1] + b"!", None], ids=["emptied", "rotten", "without its reason"])
+def test_a_kept_file_that_was_hurt_is_kept_again(archive_path: Path, hurt: bytes | None) -> None:
+    add(archive_path, CUT)
+    kept = archive_path / "quarantine" / f"{sha256(CUT)}.dcm"
+    reason = kept.with_suffix(".txt").read_text()
+    if hurt is None:
+        kept.with_suffix(".txt").unlink()
+    else:
+        kept.write_bytes(hurt)
+    assert add(archive_path, CUT).outcomes == [Outcome.QUARANTINED]
+    assert kept.read_bytes() == CUT
+    assert kept.with_suffix(".txt").read_text() == reason
