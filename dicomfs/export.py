@@ -16,6 +16,7 @@ import hashlib
 import os
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -144,6 +145,15 @@ def _in_threads(
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except StorageFull:
+            # What the other threads have in work may well be written.
+            for future in waiting:
+                future.cancel()
+            for future in waiting:
+                if not future.cancelled():
+                    with suppress(StorageFull):
+                        yield future.result()
+            raise
         finally:
             for future in waiting:
                 future.cancel()

@@ -60,10 +60,12 @@ def export_command(
     \b
     Exit status:
       0  every file is there
-      1  a file failed, or nothing matched
+      1  a file failed, the disk is full, or nothing matched
     """
     if not everything and not any(options.values()):
         raise click.UsageError("say what to export: --study-uid, --series-uid, --patient-id or --all")
+    if everything and any(value is not None for value in options.values()):
+        raise click.UsageError("--all is the whole archive; leave it out to export a part")
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.query import Level, Query
     from dicomfs.cli.run import Interrupted
@@ -77,14 +79,16 @@ def export_command(
             raise Interrupted("the files written are whole; run the same command again to go on") from None
     if as_json:
         _print_json(report, listener.kept)
-    elif report.files:
+    elif report.files or report.stopped:
         write(
             f"{counted(report.files, 'file')}: {report.written:,} written ({size_text(report.bytes_written)}),"
             f" {report.present:,} present, {report.failed:,} failed"
         )
-    if not report.files:
+    if report.stopped:
+        note(f"stopped: {report.stopped}; once that is solved, run the same command again to go on")
+    elif not report.files:
         note("nothing matches")
-    return 0 if report.files and not report.failed else 1
+    return 0 if report.files and not report.failed and not report.stopped else 1
 
 
 class _Listener:
@@ -140,6 +144,7 @@ def _print_json(report: ExportReport, kept: list[FileResult]) -> None:
             "present": report.present,
             "failed": report.failed,
             "bytes_written": report.bytes_written,
+            "stopped": report.stopped,
             "files": [
                 {"path": one.path, "outcome": one.outcome.value, "reason": one.reason, "size": one.size} for one in kept
             ],

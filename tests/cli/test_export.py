@@ -244,9 +244,10 @@ def test_a_full_disk(run: Run, filled: Filled, tmp_path: Path) -> None:
         assert ended.status == 1
         assert ended.out.endswith(" present, 0 failed\n")
         assert ended.err.startswith("stopped: ")
-        assert ended.err.endswith("No space left on device; make room and run the same command again to go on\n")
+        assert ended.err.endswith("No space left on device; once that is solved, run the same command again to go on\n")
         assert ended.err.count("\n") == 1
         found = files(small)
+        assert f": {len(found)} written" in ended.out
     finally:
         subprocess.run(["umount", small], check=True)
     whole = {one["path"].removeprefix("patients/"): one["sha256"] for one in instances(run, filled)}

@@ -86,6 +86,7 @@ def test_nothing_asked(run: Run) -> None:
         (["import", "-a", "x", "--on-conflict", "skip", "--jobs", "0", "y"], "'--jobs'"),
         (["import", "-a", "x", "--on-conflict", "keep", "--skip-duplicates", "y"], "contradicts"),
         (["export", "-a", "x", "--output", "y"], "say what to export"),
+        (["export", "-a", "x", "--all", "--patient-id", "1", "-o", "y"], "leave it out to export a part"),
         (["init"], "name one directory"),
         (["init", "a", "--path", "b"], "name one directory"),
         (["mount", "x"], "Missing argument 'MOUNTPOINT'"),
