@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
 
 from dicomfs.cli.options import archive_option, json_option
 from dicomfs.cli.progress import progress_bar
-from dicomfs.cli.terminal import counted, note, size_text, write, write_json
+from dicomfs.cli.terminal import counted, note, quoted, size_text, write, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-    from dicomfs.archive.check import CheckReport
+    from dicomfs.archive.check import CheckReport, Problem
 
 _DAMAGED = 3
+_TOLD = 20
+"""How many problems of a kind are told one by one."""
+_REINDEX = re.compile(r"[;,] run 'dicomfs (reindex|check)'[^;]*$")
+_IN_PACKS = frozenset({"pack", "commit", "blob", "instance"})
 
 
 @click.command("check")
@@ -33,10 +41,14 @@ def check_command(*, archive: Path, verify_files: bool, verbose: bool, as_json: 
 
     \b
     If something is hurt:
-      index     dicomfs reindex makes it anew from the packs
-      pack      bring the file back from a copy of the archive
-      blob      a part of a pack: the files that need it give an error when they are read
-      instance  a file that cannot be rebuilt; import it again if you have it
+      index       dicomfs reindex makes it anew from the packs
+      pack        put back the pack from a copy of the archive
+      commit      a part of a pack
+      blob        a part of a pack: the files that need it give an error when they are read
+      instance    a file that cannot be rebuilt, told by its SOP Instance UID; the pack that is hurt
+                  is to be put back. Importing the file again does not repair it: the archive knows
+                  it by its SHA-256, and takes it for present
+      quarantine  a file in ARCHIVE/quarantine; put it back from a copy
 
     \b
     Examples:
@@ -60,8 +72,16 @@ def check_command(*, archive: Path, verify_files: bool, verbose: bool, as_json: 
 
 
 def _print(archive: Path, report: CheckReport, *, verbose: bool) -> None:
+    told: Counter[str] = Counter()
     for problem in report.problems:
-        write(f"{problem.kind}: {problem.where}: {problem.what}")
+        told[problem.kind] += 1
+        if verbose or told[problem.kind] <= _TOLD:
+            write(_line(problem))
+    for kind, number in told.items():
+        if number > _TOLD and not verbose:
+            write(f"{kind}: … and {number - _TOLD:,} more")
+    for line in _advice(archive, set(told)):
+        write(line)
     if verbose:
         for line in report.notes:
             note(line)
@@ -72,6 +92,26 @@ def _print(archive: Path, report: CheckReport, *, verbose: bool) -> None:
         write(f"{archive}: {counted(len(report.problems), 'problem')} in {looked_at}")
     else:
         write(f"{archive}: whole ({looked_at})")
+
+
+def _advice(archive: Path, hurt: AbstractSet[str]) -> Iterator[str]:
+    if "instance" in hurt:
+        which = f"-a {quoted(archive)} --level instance --where SOPInstanceUID=UID"
+        yield f"to see where a file is in a drive: dicomfs query {which}"
+    if hurt & _IN_PACKS:
+        yield "to do: put back the packs that are hurt, from a copy of the archive"
+    if "index" in hurt:
+        first = ", when the packs are whole" if hurt & _IN_PACKS else ""
+        yield f"to do{first}: dicomfs reindex -a {quoted(archive)}"
+
+
+def _line(problem: Problem) -> str:
+    """Return what is hurt, its kind said once, without the advice that is given for all of a kind together."""
+    what = _REINDEX.sub("", problem.what)
+    where = problem.where
+    if where == problem.kind or where.startswith(f"{problem.kind} "):
+        return f"{where}: {what}"
+    return f"{problem.kind}: {where}: {what}"
 
 
 def _print_json(report: CheckReport) -> None:

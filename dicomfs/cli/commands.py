@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 
 import click
 
 import dicomfs
+from dicomfs.cli.options import ARCHIVE
+from dicomfs.cli.terminal import quoted
+from dicomfs.errors import DicomfsError
 
 # In the order in which one meets them; the module that holds each, and its name there.
 _COMMANDS = {
@@ -25,6 +29,10 @@ _COMMANDS = {
     "stats": "statistics",
     "reindex": "reindexing",
 }
+
+
+_SUGGESTED = re.compile(r"'(dicomfs (?:reindex|check)[a-z -]*)'")
+"""A command that an error of the archive suggests: it does not know what the archive was called here."""
 
 
 class NobodyReads(Exception):
@@ -50,6 +58,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise NobodyReads from error
+        except DicomfsError as error:
+            if archive := ctx.meta.get(ARCHIVE):
+                error.args = (_SUGGESTED.sub(lambda found: f"{found[1]} -a {quoted(archive)}", str(error)),)
+            raise
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomfs.cli.options import PATH
+from dicomfs.cli.options import PATH, named_archive
 from dicomfs.cli.terminal import note
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ HELPER = "dicomfs.cli.mounting.helper"
 
 
 @click.command("mount")
-@click.argument("archive", type=PATH)
+@click.argument("archive", type=PATH, callback=named_archive)
 @click.argument("mountpoint", type=PATH)
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, parted by commas; see below.")
 @click.option("--views", metavar="NAMES", help="The trees to show, parted by commas; the same as -o views=A:B.")

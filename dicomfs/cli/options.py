@@ -8,10 +8,19 @@ from typing import TypeVar
 
 import click
 
+ARCHIVE = "dicomfs.cli.options.archive"
+"""In a context's meta: the archive that the command is about."""
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
 PATH = click.Path(path_type=Path, readable=False)
 """Any path. What it leads to is for the command to say: a drive may keep out even the user that mounted it."""
+
+
+def named_archive(context: click.Context, _: click.Parameter, archive: Path) -> Path:
+    """Remember which archive the command is about: an error may suggest another command for it."""
+    context.meta[ARCHIVE] = archive
+    return archive
 
 
 def archive_option(function: Function) -> Function:
@@ -23,6 +32,7 @@ def archive_option(function: Function) -> Function:
         required=True,
         type=PATH,
         metavar="ARCHIVE",
+        callback=named_archive,
         help="The archive's directory (default: DICOMFS_ARCHIVE).",
     )(function)
 

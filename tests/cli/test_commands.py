@@ -309,6 +309,40 @@ def test_check_of_a_hurt_archive(run: Run, filled: Filled, tmp_path: Path, *, as
         assert " problem" in ended.out.splitlines()[-1]
 
 
+def test_check_says_what_to_do_and_not_everything(run: Run, archive_path: Path, tmp_path: Path) -> None:
+    write_study(tmp_path / "source", series=1, instances=30)
+    run("import", "-a", archive_path, tmp_path / "source")
+    path = tmp_path / "a copy"
+    shutil.copytree(archive_path, path)
+    (pack,) = (path / "packs").glob("*.zip")
+    data = bytearray(pack.read_bytes())
+    end = data.rindex(b"c/")  # the commit, which stands behind all blobs
+    data[2000:end:1000] = bytes(len(data[2000:end:1000]))
+    pack.write_bytes(data)
+    ended = run("check", "-a", path, "--verify-files")
+    lines = ended.out.splitlines()
+    assert ended.status == 3
+    assert sum(line.startswith("instance 2.25.") for line in lines) == 20
+    assert "instance: … and 10 more" in lines
+    assert not any(line.startswith(("instance: instance", "index: index", "commit: commit")) for line in lines)
+    assert any(f"dicomfs query -a '{path}' " in line for line in lines)
+    assert "to do: put back the packs that are hurt, from a copy of the archive" in lines
+    assert "30 files" in lines[-1]
+    told = run("check", "-a", path, "--verify-files", "--verbose").out
+    assert sum(line.startswith("instance 2.25.") for line in told.splitlines()) == 30
+
+
+def test_check_of_a_hurt_index(run: Run, filled: Filled, tmp_path: Path) -> None:
+    path = tmp_path / "a copy"
+    shutil.copytree(filled.path, path)
+    shutil.rmtree(path / "index")
+    ended = run("check", "-a", path)
+    assert ended.status == 3
+    assert ended.out.startswith("index: ")
+    assert f"dicomfs reindex -a '{path}'\n" in ended.out
+    assert ended.out.count("dicomfs reindex") == 1
+
+
 def test_reindex(run: Run, filled: Filled, tmp_path: Path) -> None:
     path = tmp_path / "archive"
     shutil.copytree(filled.path, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,3 +152,12 @@ def _open_files(pid: int) -> list[str]:
         except FileNotFoundError:
             continue
     return found
+
+
+def test_suggested_commands_are_complete(run: Run, archive_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a copy"
+    shutil.copytree(archive_path, path)
+    shutil.rmtree(path / "index")
+    ended = run("stats", "-a", path)
+    assert ended.status == 3
+    assert f"run dicomfs reindex -a '{path}'" in ended.err
