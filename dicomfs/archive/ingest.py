@@ -39,6 +39,7 @@ from dicomfs.archive.worker import Base, Begin, Ended, StoredBlob
 from dicomfs.archive.workers import Answer, Workers
 from dicomfs.errors import DicomfsError
 from dicomfs.store.lock import WriterLock
+from dicomfs.store.recipe import BlobId
 from dicomfs.store.recovery import recover
 from dicomfs.store.store import Store
 from dicomfs.store.writer import Writer, explain
@@ -146,6 +147,8 @@ class _Coordinator:
         self._refused = self._present = False
         self._earlier = 0
         self._new_bulk = self._new_stored = 0
+        self._mended: set[BlobId] = set()
+        self._repairs = False
         self._begin_commit()
 
     def run(self, found: Iterator[Input], codec: str, jobs: int) -> None:
@@ -225,16 +228,21 @@ class _Coordinator:
         self._present = same is not None and not returns
         self._refused = self._present or (bool(others) and self._on_conflict in ("skip", "error"))
         self._new_bulk = self._new_stored = 0
+        self._repairs = False
 
     def _is_displaced(self, ino: bytes) -> bool:
         inode = self._writer.txn.get(ino, db=self._store.index.tables["inode"])
         return inode is not None and tables.InstanceInode.parse(inode).parent == tables.NOWHERE
 
     def _take_blob(self, item: StoredBlob, memory: memoryview) -> None:
-        if self._refused:
+        blob, codec, length, at, size, crc, crcs, hurt = item
+        again = hurt and blob not in self._mended
+        if self._refused and not again:
             return
-        blob, codec, length, at, size, crc, crcs = item
-        if self._writer.add_blob(blob, codec, length, memory[at : at + size], crc, crcs):
+        if again:
+            self._mended.add(blob)
+            self._repairs = True
+        if self._writer.add_blob(blob, codec, length, memory[at : at + size], crc, crcs, again=again):
             self._new_bulk += length
             self._new_stored += size
             if self._writer.pending_bytes >= _GIANT_BYTES:
@@ -244,7 +252,8 @@ class _Coordinator:
         uid = str(row.attributes.instance["SOPInstanceUID"])
         conflict = bool(self._earlier)
         if self._present:
-            self._results.add(Outcome.PRESENT, "", row.size, row.sha256, uid, settled=False)
+            reason = "its stored copy was damaged, and is repaired" if self._repairs else ""
+            self._results.add(Outcome.PRESENT, reason, row.size, row.sha256, uid, settled=False)
             return
         reason = CONFLICT_REASONS[self._on_conflict] if conflict else ""
         if not self._refused:

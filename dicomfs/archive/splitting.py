@@ -11,6 +11,7 @@ import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
@@ -80,9 +81,17 @@ class Sink(Protocol):
         """Announce a file, so that it can be refused before its blobs are written."""
 
     def blob(
-        self, blob: BlobId, codec: int, length: int, stored: bytes | View, crc: int, crcs: tuple[int, ...]
+        self,
+        blob: BlobId,
+        codec: int,
+        length: int,
+        stored: bytes | View,
+        crc: int,
+        crcs: tuple[int, ...],
+        *,
+        again: bool = False,
     ) -> None:
-        """Give a blob; `stored` may be overwritten after the call."""
+        """Give a blob; `stored` may be overwritten after the call. `again`: the stored one is damaged."""
 
     def base(self, blob: BlobId, codec: int, length: int, stored: bytes) -> None:
         """Give the base that a later row refers to."""
@@ -97,13 +106,22 @@ class Sink(Protocol):
         """End a file that was not."""
 
 
+class Held(IntEnum):
+    """Whether the archive holds something, and in what state."""
+
+    NOT = 0
+    WHOLE = 1
+    HURT = 2
+    HEADER_HURT = 3
+
+
 class Known(Protocol):
     """What the archive holds already."""
 
-    def file(self, sha256: bytes) -> bool:
+    def file(self, sha256: bytes) -> Held:
         """Say whether a file with this SHA-256 was imported."""
 
-    def blobs(self, blobs: list[BlobId]) -> list[bool]:
+    def blobs(self, blobs: list[BlobId]) -> list[Held]:
         """Say of each blob whether it is stored."""
 
     def base_of(self, study_instance_uid: str, series_instance_uid: str) -> tuple[bytes, bytes] | None:
@@ -175,8 +193,13 @@ class Splitter:
     def _split(self, data: memoryview, *, mapped: bool) -> None:
         sha256 = hashlib.sha256(data).digest()
         size = len(data)
-        if self._known.file(sha256):
+        held = self._known.file(sha256)
+        if held == Held.WHOLE:
             self._sink.outcome(Outcome.PRESENT, "", size, sha256, "")
+            return
+        if held == Held.HEADER_HURT:
+            reason = "is in the archive, but damaged there: bring the pack back that 'dicomfs check' names"
+            self._sink.outcome(Outcome.FAILED, reason, size, sha256, "")
             return
         try:
             described = describe(data)
@@ -239,7 +262,8 @@ class Splitter:
 
     def _give(self, data: memoryview, piece: Span) -> BlobId:
         blob = BlobId(hashlib.sha256(data).digest())
-        if self._known.blobs([blob])[0]:
+        (held,) = self._known.blobs([blob])
+        if held == Held.WHOLE:
             return blob
         codec, stored = codecs.PLAIN, data
         if self._coded and piece.kind != FRAGMENT:
@@ -248,7 +272,11 @@ class Splitter:
             if not _same(codecs.decode(codec, stored, len(data)), data):
                 codec, stored = codecs.PLAIN, data
         crc = crc32(stored)
-        self._sink.blob(blob, codec, len(data), stored, crc, crcs_for(codec, stored, crc))
+        crcs = crcs_for(codec, stored, crc)
+        if held == Held.HURT:
+            self._sink.blob(blob, codec, len(data), stored, crc, crcs, again=True)
+        else:
+            self._sink.blob(blob, codec, len(data), stored, crc, crcs)
         return blob
 
     def _header(self, recipe: bytes, literals: bytes, attributes: Levels, extents: list[Extent]) -> tuple[bytes, bytes]:

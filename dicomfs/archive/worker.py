@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 from dicomfs.archive import tables
+from dicomfs.archive.archive import Archive
 from dicomfs.archive.outcome import Outcome
-from dicomfs.archive.splitting import Row, Splitter
+from dicomfs.archive.splitting import Held, Row, Splitter
 from dicomfs.archive.tables import U64
+from dicomfs.errors import Damaged
+from dicomfs.store import location as locations
 from dicomfs.store.recipe import BlobId
-from dicomfs.store.store import Store
 
 SLOT_BYTES: Final = 32 << 20
 SLOTS: Final = 2
 """Slots of each worker: one is written while the other is read."""
 _CHUNK_ITEMS: Final = 4096
+_WHOLE_KEPT: Final = 100_000
 
 
 class Begin(NamedTuple):
@@ -56,6 +59,8 @@ class StoredBlob(NamedTuple):
     size: int
     crc: int
     crcs: tuple[int, ...]
+    again: bool
+    """Whether it is stored, but damaged there."""
 
 
 class Ended(NamedTuple):
@@ -73,23 +78,51 @@ Chunk: TypeAlias = tuple[int | None, list[Item], bool]
 
 
 class KnownInIndex:
-    """What the archive holds, as far as it is committed."""
+    """What the archive holds, as far as it is committed, and whether its stored bytes are good.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    What is said to be there is what a user may delete elsewhere, so the stored bytes are read and compared
+    with their CRC, once a run.
+    """
 
-    def file(self, sha256: bytes) -> bool:
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._store = archive.store
+        self._whole: set[BlobId] = set()
+
+    def file(self, sha256: bytes) -> Held:
         """Say whether a file with this SHA-256 is in the archive, and not only as an earlier version."""
         held = self._store.index.tables
         with self._store.index.reading() as txn:
             ino = txn.get(sha256, db=held["file"])
             inode = None if ino is None else txn.get(ino, db=held["inode"])
-        return inode is not None and tables.InstanceInode.parse(inode).parent != tables.NOWHERE
+        if ino is None or inode is None or tables.InstanceInode.parse(inode).parent == tables.NOWHERE:
+            return Held.NOT
+        try:
+            file = self._archive.open_instance(U64.unpack(ino)[0])
+        except Damaged:
+            return Held.HEADER_HURT
+        whole = all(state is Held.WHOLE for state in self.blobs(file.blob_ids()))
+        return Held.WHOLE if whole else Held.HURT
 
-    def blobs(self, blobs: list[BlobId]) -> list[bool]:
+    def blobs(self, blobs: list[BlobId]) -> list[Held]:
         """Say of each blob whether it is stored."""
+        return [self._blob(blob) for blob in blobs]
+
+    def _blob(self, blob: BlobId) -> Held:
+        if blob in self._whole:
+            return Held.WHOLE
         with self._store.index.reading() as txn:
-            return [txn.get(blob, db=self._store.blob_table) is not None for blob in blobs]
+            value = txn.get(blob, db=self._store.blob_table)
+        if value is None:
+            return Held.NOT
+        try:
+            self._store.blobs.verify(locations.decode(value))
+        except Damaged:
+            return Held.HURT
+        if len(self._whole) >= _WHOLE_KEPT:
+            self._whole.clear()
+        self._whole.add(blob)
+        return Held.WHOLE
 
     def base_of(self, study_instance_uid: str, series_instance_uid: str) -> tuple[bytes, bytes] | None:
         """Return the base that the series' first instance uses, and its bytes."""
@@ -135,7 +168,15 @@ class SlotSink:
         self._items.append(Base(blob, codec, length, stored))
 
     def blob(
-        self, blob: BlobId, codec: int, length: int, stored: bytes | memoryview, crc: int, crcs: tuple[int, ...]
+        self,
+        blob: BlobId,
+        codec: int,
+        length: int,
+        stored: bytes | memoryview,
+        crc: int,
+        crcs: tuple[int, ...],
+        *,
+        again: bool = False,
     ) -> None:
         """Copy a blob into the slot."""
         size = len(stored)
@@ -148,7 +189,7 @@ class SlotSink:
         at = self._slot * SLOT_BYTES + self._used
         self._memory[at : at + size] = stored
         self._used += size
-        self._items.append(StoredBlob(blob, codec, length, at, size, crc, crcs))
+        self._items.append(StoredBlob(blob, codec, length, at, size, crc, crcs, again))
 
     def row(self, row: Row) -> None:
         """End a file that was split."""
@@ -186,9 +227,9 @@ def main(arguments: list[str]) -> None:
     connection = Connection(int(connection_fd))
     with mmap.mmap(int(memory_fd), 0) as memory:
         view = memoryview(memory)
-        store = Store(Path(archive), tables.TABLES)
+        opened = Archive.open(Path(archive))
         sink = SlotSink(connection, view, int(first_slot))
-        splitter = Splitter(KnownInIndex(store), sink, codec=codec, describe_only=dry == "1")
+        splitter = Splitter(KnownInIndex(opened), sink, codec=codec, describe_only=dry == "1")
         try:
             while not sink.ended:
                 if not sink.batches:
@@ -201,4 +242,4 @@ def main(arguments: list[str]) -> None:
             pass
         finally:
             view.release()
-            store.close()
+            opened.close()

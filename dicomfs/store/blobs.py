@@ -69,6 +69,10 @@ class BlobReader:
         stored = self._packs.open(at.pack).read(at.offset, at.stored)
         return _decode_stored(at, stored)
 
+    def verify(self, at: Location) -> None:
+        """Read the stored bytes and compare their CRC; raise Damaged. Decodes nothing."""
+        _check_stored(at, self._packs.open(at.pack).read(at.offset, at.stored))
+
     def look_ahead(self, at: Location) -> None:
         """Begin to decode a blob that will soon be asked for."""
         key = (at.pack, at.offset)
@@ -134,6 +138,12 @@ class BlobReader:
             self._keep(at, plain)
             future.set_result(plain)
 
+    def forget(self) -> None:
+        """Drop what was decoded, as the packs are no longer those it came from."""
+        with self._lock:
+            self._decoded.clear()
+            self._cached = 0
+
     def close(self) -> None:
         """End the decoders; whoever waits for a blob that they had not begun gets an error."""
         if self._decoders is not None:
@@ -147,13 +157,15 @@ class BlobReader:
 
 
 def _decode_stored(at: Location, stored: bytes | memoryview) -> memoryview:
+    _check_stored(at, stored)
+    return memoryview(stored) if at.codec == codecs.PLAIN else codecs.decode(at.codec, stored, at.length)
+
+
+def _check_stored(at: Location, stored: bytes | memoryview) -> None:
     if at.codec == codecs.PLAIN:
-        view = memoryview(stored)
-        _verify(at, view, 0)
-        return view
-    if crc32(stored) != at.crcs[0]:
+        _verify(at, memoryview(stored), 0)
+    elif crc32(stored) != at.crcs[0]:
         raise Damaged(f"pack {at.pack:08d}: the blob at {at.offset} is damaged")
-    return codecs.decode(at.codec, stored, at.length)
 
 
 def _verify(at: Location, data: memoryview, first: int) -> None:
