@@ -1,13 +1,14 @@
 """An archive open for reading."""
 
 import json
-import os
 import struct
 import threading
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
+from weakref import WeakValueDictionary
 
 import zstandard
 
@@ -25,9 +26,20 @@ from dicomfs.store.store import CommitPlace, Store
 NO_BASE: Final = bytes(32)
 MAX_HEADER: Final = 1 << 28
 """No header (recipe and literal bytes) is longer than this; a declared length beyond it is damage."""
+MAX_READY: Final = 1 << 18
+"""A header or base of up to this length is read and decoded where it is asked for, in less than a millisecond."""
 _BASES_BYTES: Final = 64 << 20
 
 InstanceFile = AssembledFile
+
+
+class _Base(NamedTuple):
+    """What the headers of a series are compressed against; both parts are None for those that stand alone."""
+
+    size: int
+    dictionary: zstandard.ZstdCompressionDict | None
+    decompressor: zstandard.ZstdDecompressor
+    """For short headers, under the lock; a long one is not waited for, so it gets one of its own."""
 
 
 class Archive:
@@ -38,8 +50,10 @@ class Archive:
         self.settings = settings
         self._store = store
         self._lock = threading.Lock()
-        self._bases: OrderedDict[bytes, tuple[int, zstandard.ZstdDecompressor]] = OrderedDict()
+        self._bases: OrderedDict[bytes, _Base] = OrderedDict()
         self._bases_bytes = 0
+        # By SHA-256: a large recipe is in memory once, however many have the file open.
+        self._open: WeakValueDictionary[bytes, InstanceFile] = WeakValueDictionary()
 
     @staticmethod
     def init(path: Path, *, codec: str = "fast", force: bool = False) -> None:
@@ -52,10 +66,13 @@ class Archive:
         if path.exists() and not force and any(path.iterdir()):
             raise UsageError(f"{path}: is not empty; name another directory, or use --force to make the archive there")
         try:
+            # Patients' data are nobody else's business; a directory that is there stays as open as it is.
+            if not path.exists():
+                path.mkdir(parents=True)
+                path.chmod(0o700)
             for name in ("packs", "index", "cache", "quarantine", "runs"):
-                (path / name).mkdir(parents=True, exist_ok=True)
-            os.chmod(path / "quarantine", 0o700)
-            os.chmod(path / "runs", 0o700)
+                (path / name).mkdir(exist_ok=True)
+                (path / name).chmod(0o700)
             Store(path, tables.TABLES, writable=True).close()
             settings_file.write(path, codec)
         except OSError as error:
@@ -84,17 +101,27 @@ class Archive:
 
     def open_instance(self, ino: int) -> InstanceFile:
         """Open an instance's file; raise NotFound, or Damaged where its header cannot be had."""
+        store = self._store
         inode, place = self._find_header(ino)
-        body = self._store.read_body(place, inode.body_offset, inode.body_length)
-        return self._assemble(body, inode.base)
+        found = self._open.get(inode.sha256)
+        if found is None:
+            body = store.read_body(place, inode.body_offset, inode.body_length)
+            found = self._open.setdefault(inode.sha256, self._assemble(store, body, inode.base))
+        return found
 
     def open_instance_ready(self, ino: int) -> InstanceFile | None:
-        """Open an instance's file if its header is in memory, else return None. For one thread only."""
+        """Open an instance's file if its header is in memory and short, else return None. For one thread only."""
+        store = self._store
         inode, place = self._find_header(ino)
-        body = self._store.body_ready(place, inode.body_offset, inode.body_length)
-        if body is None or not self._base_ready(inode.base):
+        found = self._open.get(inode.sha256)
+        if found is not None:
+            return found
+        if inode.body_length > MAX_READY:
             return None
-        return self._assemble(body, inode.base)
+        body = store.body_ready(place, inode.body_offset, inode.body_length)
+        if body is None or _header_length(body) > MAX_READY or not self._base_ready(store, inode.base):
+            return None
+        return self._open.setdefault(inode.sha256, self._assemble(store, body, inode.base))
 
     def _find_header(self, ino: int) -> tuple[tables.InstanceInode, CommitPlace]:
         store = self._store
@@ -102,63 +129,55 @@ class Archive:
             inode = View(store, txn).instance_inode(ino)
             return inode, store.commit_place(txn, inode.seq)
 
-    def _base_ready(self, base: bytes) -> bool:
+    def _base_ready(self, store: Store, base: bytes) -> bool:
         if base == NO_BASE or base in self._bases:
             return True
-        (location,) = self._locate([BlobId(base)])
+        (location,) = _locate(store, [BlobId(base)])
         if location is None:
             return True  # which opening it will find out
-        return self._store.packs.open(location.pack).resident(location.offset, location.stored) is not None
+        if location.length > MAX_READY:
+            return False
+        return store.packs.open(location.pack).resident(location.offset, location.stored) is not None
 
-    def _assemble(self, body: bytes | memoryview, base: bytes) -> InstanceFile:
+    def _assemble(self, store: Store, body: bytes | memoryview, base: bytes) -> InstanceFile:
         """Return the file whose header (recipe and literal bytes, compressed) this is."""
-        header = memoryview(self._decompress(body, base))
+        header = memoryview(self._decompress(store, body, base))
         if len(header) < 4:
             raise Damaged("a header is cut off")
         length = int.from_bytes(header[:4], "little")
         recipe = Recipe(header[4 : 4 + length])
-        return AssembledFile(recipe, header[4 + length :], self._store.blobs, self._locate)
+        return AssembledFile(recipe, header[4 + length :], store.blobs, partial(_locate, store))
 
-    def _decompress(self, body: bytes | memoryview, base: bytes) -> bytes:
+    def _decompress(self, store: Store, body: bytes | memoryview, base: bytes) -> bytes:
+        length = _header_length(body)
+        held = self._base(store, base)
         try:
-            length = zstandard.frame_content_size(bytes(body[:18]))
-            if not 0 <= length <= MAX_HEADER:
-                raise Damaged("a header claims an impossible length")
-            with self._lock:
-                decompressor = self._base(base)
+            if length > MAX_READY:
+                decompressor = zstandard.ZstdDecompressor(dict_data=held.dictionary)
                 header: bytes = decompressor.decompress(body, max_output_size=length)
+            else:
+                with self._lock:
+                    header = held.decompressor.decompress(body, max_output_size=length)
         except zstandard.ZstdError as error:
             raise Damaged(f"a header does not decode: {error}") from error
         return header
 
-    def _base(self, base: bytes) -> zstandard.ZstdDecompressor:
-        found = self._bases.get(base)
-        if found is not None:
-            self._bases.move_to_end(base)
-            return found[1]
-        size = 0
-        if base == NO_BASE:
-            decompressor = zstandard.ZstdDecompressor()
-        else:
-            store = self._store
-            with store.index.reading() as txn:
-                location = store.locate(txn, BlobId(base))
-            data = bytes(store.blobs.whole(location))
-            size = len(data)
-            dictionary = zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-            decompressor = zstandard.ZstdDecompressor(dict_data=dictionary)
-        self._bases[base] = (size, decompressor)
-        self._bases_bytes += size
-        while self._bases_bytes > _BASES_BYTES and len(self._bases) > 1:
-            _, (old, _) = self._bases.popitem(last=False)
-            self._bases_bytes -= old
-        return decompressor
-
-    def _locate(self, blobs: list[BlobId]) -> list[Location | None]:
-        store = self._store
-        with store.index.reading() as txn:
-            values = [txn.get(blob, db=store.blob_table) for blob in blobs]
-        return [None if value is None else locations.decode(value) for value in values]
+    def _base(self, store: Store, base: bytes) -> _Base:
+        with self._lock:
+            found = self._bases.get(base)
+            if found is not None:
+                self._bases.move_to_end(base)
+                return found
+        # Read without the lock: others go on with the bases they have while this one waits for its disk.
+        found = _load_base(store, base)
+        with self._lock:
+            if base not in self._bases:
+                self._bases[base] = found
+                self._bases_bytes += found.size
+            while self._bases_bytes > _BASES_BYTES and len(self._bases) > 1:
+                _, old = self._bases.popitem(last=False)
+                self._bases_bytes -= old.size
+        return found
 
     def refresh(self) -> bool:
         """Open the index anew if `reindex` put another one in its place; say whether it did.
@@ -166,14 +185,48 @@ class Archive:
         Files that are open stay so: the packs are the same.
         """
         if not self._store.index.replaced():
+            self._store.refresh()
             return False
-        # Threads that are in the middle of something go on with the old store, whose index closes with it.
-        self._store = Store(self.path, tables.TABLES, like=self._store)
+        # Files that are open and threads in the middle of something go on with the old store, which closes
+        # with the last of them.
+        store = Store(self.path, tables.TABLES)
+        with self._lock:
+            self._store = store
+            self._bases.clear()
+            self._bases_bytes = 0
+            self._open.clear()
         return True
 
     def close(self) -> None:
         """Close the archive; files that are open become unusable."""
         self._store.close()
+
+
+def _load_base(store: Store, base: bytes) -> _Base:
+    if base == NO_BASE:
+        return _Base(0, None, zstandard.ZstdDecompressor())
+    with store.index.reading() as txn:
+        location = store.locate(txn, BlobId(base))
+    data = bytes(store.blobs.whole(location))
+    dictionary = zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    return _Base(len(data), dictionary, zstandard.ZstdDecompressor(dict_data=dictionary))
+
+
+def _locate(store: Store, blobs: list[BlobId]) -> list[Location | None]:
+    with store.index.reading() as txn:
+        values = [txn.get(blob, db=store.blob_table) for blob in blobs]
+    return [None if value is None else locations.decode(value) for value in values]
+
+
+def _header_length(body: bytes | memoryview) -> int:
+    """Return how long a compressed header (recipe and literal bytes) will be."""
+    try:
+        length: int = zstandard.frame_content_size(bytes(body[:18]))
+    except zstandard.ZstdError as error:
+        raise Damaged(f"a header does not decode: {error}") from error
+    if not 0 <= length <= MAX_HEADER:
+        raise Damaged("a header claims an impossible length")
+    return length
 
 
 _MALFORMED: Final = (struct.error, json.JSONDecodeError, UnicodeDecodeError)

@@ -20,7 +20,7 @@ from dicomfs.archive import tables
 from dicomfs.archive.archive import NO_BASE, Archive
 from dicomfs.archive.comparison import compare_fold
 from dicomfs.archive.outcome import Progress
-from dicomfs.errors import Damaged, DicomfsError
+from dicomfs.errors import ArchiveMissing, Damaged, DicomfsError, StorageFull
 from dicomfs.store import commit as commits
 from dicomfs.store import pack as packfile
 from dicomfs.store.location import Location
@@ -62,12 +62,12 @@ OnProgress = Callable[[Progress], None]
 
 
 def check(archive_path: Path, *, verify_files: bool = False, progress: OnProgress | None = None) -> CheckReport:
-    """Check the archive; raise only where there is none to check."""
+    """Check the archive; raise only where there is none to check, or where it cannot be done."""
     archives.require(archive_path)
     report = CheckReport()
     try:
         archive = Archive.open(archive_path)
-    except DicomfsError as error:
+    except (ArchiveMissing, Damaged) as error:
         report.add("index", "index", error)
         return report
     with archive:
@@ -80,7 +80,7 @@ def check(archive_path: Path, *, verify_files: bool = False, progress: OnProgres
             checker.recipes(verify_files=verify_files)
             if verify_files:
                 checker.blobs()
-        except DicomfsError as error:
+        except Damaged as error:
             report.add("index", "index", error)
         if verify_files:
             _check_quarantine(archive_path, report)
@@ -121,7 +121,7 @@ class _Checker:
             elif size < state.committed:
                 report.add("pack", name, f"is {size} bytes long, but {state.committed} were committed")
             elif state.sealed and packfile.directory_start(store.packs.open(number).fd) != state.committed:
-                report.add("pack", name, "its central directory is damaged")
+                report.add("pack", name, "its central directory is not where the index says that it is")
             elif size > state.committed and not state.sealed:
                 extra = size - state.committed
                 report.notes.append(f"{name}: has {extra} bytes past the last commit (healed by the next import)")
@@ -149,12 +149,24 @@ class _Checker:
                 self._progress(Progress(done, total, 0, 0))
 
         try:
-            with tempfile.TemporaryDirectory(prefix="dicomfs-check-") as scratch:
+            with tempfile.TemporaryDirectory(prefix="dicomfs-check-") as scratch, self._store.index.reading() as txn:
+                # One state of the index for all of it, whatever is committed meanwhile.
                 report.commits = compare_fold(
-                    self._archive, self._seq, Path(scratch), on_commit, lambda what: report.add("index", "index", what)
+                    self._store,
+                    txn,
+                    Path(scratch),
+                    on_commit,
+                    lambda what: report.add("index", "index", what),
+                    report.notes.append,
                 )
-        except DicomfsError as error:
+        except Damaged as error:
             report.add("commit", "packs", error)
+        except (OSError, StorageFull) as error:
+            reason = error.strerror if isinstance(error, OSError) else "the disk is full"
+            raise StorageFull(
+                f"{tempfile.gettempdir()}: no room for a second index to compare with ({reason}); "
+                "set TMPDIR to a directory with more"
+            ) from error
 
     def recipes(self, *, verify_files: bool) -> None:
         """Resolve every recipe; rebuild and hash every file where asked."""
@@ -260,10 +272,17 @@ class _Checker:
         blob, location = item
         try:
             data = self._store.blobs.whole(location)
-            if hashlib.sha256(data).digest() != blob:
-                self._report.add("blob", blob.hex(), f"pack {location.pack:08d}: its bytes do not have its SHA-256")
-        except DicomfsError as error:
-            self._report.add("blob", blob.hex(), error)
+            if hashlib.sha256(data).digest() == blob:
+                return
+            what = f"pack {location.pack:08d}: its bytes do not have its SHA-256"
+        except Damaged as error:
+            what = str(error)
+        with self._store.index.reading() as txn:
+            known = self._store.locate(txn, blob)
+        if known == location:
+            self._report.add("blob", blob.hex(), what)
+        else:
+            self._report.notes.append(f"{what}; a later copy has taken its place")
 
 
 _Item = TypeVar("_Item")

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from dicomfs.archive import tables
-from dicomfs.archive.archive import Archive
+from dicomfs.archive import floors, tables
 from dicomfs.archive.fold import fold_meta
 from dicomfs.store.index import Table, Transaction
 from dicomfs.store.replay import OnCommit, find, replay
@@ -15,32 +14,43 @@ _COMPARED = tuple(name for name in (*TABLES, *tables.TABLES) if name != "pack")
 
 
 def compare_fold(
-    archive: Archive, last: int, scratch: Path, on_commit: OnCommit, differs: Callable[[str], None]
+    store: Store,
+    txn: Transaction,
+    scratch: Path,
+    on_commit: OnCommit,
+    differs: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> int:
-    """Fold the commits up to `last` into an index in `scratch` and report every difference; return their number."""
-    store = archive.store
+    """Fold the commits into an index in `scratch`; report how this state of the real one differs."""
+    last = store.seq(txn)
     folded = Store(store.root, tables.TABLES, new_index=scratch)
     try:
-        found = find(folded)
-        for seq in found.missing:
-            if seq <= last:
-                differs(f"commit {seq} is in no pack")
+        committed = {number: state.committed for number, state in store.pack_states(txn).items()}
+        found = find(folded, committed)
         replay(
             folded,
             found,
-            lambda txn, seq, time_ns, meta: fold_meta(folded, txn, seq, time_ns, meta, mend=bool(found.missing)),
+            lambda folding, seq, time_ns, meta: fold_meta(folded, folding, seq, time_ns, meta),
             on_commit,
             last=last,
         )
         for problem in found.problems:
             differs(problem)
-        if not found.missing and not found.problems:
-            with store.index.reading() as txn, folded.index.reading() as folded_txn:
-                if store.seq(txn) == last:
-                    _compare(store, txn, folded, folded_txn, differs)
+        with folded.index.reading() as folded_txn:
+            gaps = floors.gaps(folded, folded_txn, last)
+            for first, final in gaps.told:
+                note(f"{_commits(first, final)} lost with a pack, as an earlier 'dicomfs reindex' told")
+            for first, final in gaps.new:
+                differs(f"{_commits(first, final)} in no pack")
+            if not gaps.new and not found.problems:
+                _compare(store, txn, folded, folded_txn, differs)
         return len(found.entries)
     finally:
         folded.close()
+
+
+def _commits(first: int, last: int) -> str:
+    return f"commit {first} is" if first == last else f"commits {first} to {last} are"
 
 
 def _compare(

@@ -13,6 +13,7 @@ A commit's JSON, which docs/format.md describes for everybody:
 
 import json
 import re
+import struct
 from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias, TypedDict
 
@@ -20,6 +21,7 @@ from dicomfs.archive import tables
 from dicomfs.archive.tables import CHILD, DIRECTORY, INSTANCE, PAIR, U64
 from dicomfs.archive.totals import Totals
 from dicomfs.dicom.attributes import INSTANCE_KEYWORDS
+from dicomfs.errors import Damaged
 from dicomfs.store.index import Table, Transaction
 from dicomfs.store.store import Store
 
@@ -301,14 +303,30 @@ class Fold:
         self._txn.put(U64.pack(number), fixed + value[tables.STUDY.size :], db=self._tables["study"])
 
 
-def fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: bytes, *, mend: bool = False) -> None:
-    """Fold a commit read back from a pack; `mend` it where earlier ones are lost."""
+def fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:
+    """Fold a commit read back from a pack, mended where earlier ones are lost; raise Damaged where it is not ours."""
+    try:
+        _fold_meta(store, txn, seq, time_ns, meta)
+    except _NOT_OURS as error:
+        raise Damaged(f"the JSON of commit {seq} is not as dicomfs writes it ({type(error).__name__})") from error
+
+
+_NOT_OURS: Final = (
+    ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, RecursionError, AssertionError
+)  # fmt: skip
+"""What folding records ends in that we would not have written."""
+
+
+def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:
+    from dicomfs.archive import floors, mending
+
     records = json.loads(meta)
     fold = Fold(store, txn, seq, time_ns)
-    if mend:
-        from dicomfs.archive import mending
-
-        mending.mend(fold, txn, store.index.tables, records)
+    if "floors" in records:
+        told = floors.decode(records["floors"])
+        fold.next = max(fold.next, told.next)
+        floors.put(store, txn, told)
+    mending.mend(fold, txn, store.index.tables, records)
     for patient in records["patients"]:
         fold.patient(*patient)
     for study in records["studies"]:

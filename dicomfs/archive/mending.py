@@ -2,12 +2,15 @@
 
 Its instances may lie in directories and series that nobody knows any more: they get stand-ins, so
 that every byte that is left can be read. A directory's stand-in is named LOST~ and its number.
+A lost pack that is back has names that were claimed anew in the meantime: then the later claim gets a
+suffix. In an archive that never lost anything there is nothing to mend.
 """
 
 from collections.abc import Iterable, Mapping
 
 from dicomfs.archive import tables
 from dicomfs.archive.fold import Fold
+from dicomfs.archive.names import candidates
 from dicomfs.archive.tables import U64
 from dicomfs.store.index import Table, Transaction
 
@@ -16,6 +19,7 @@ _Rows = Mapping[str, list[list[object]]]
 
 def mend(fold: Fold, txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None:
     """Fold stand-ins for whatever these records refer to and nobody defines."""
+    _rename(txn, held, records)
     new = {kind: {_int(row[0]) for row in records[kind]} for kind in ("patients", "studies", "series", "directories")}
 
     def unknown(table: str, kind: str, numbers: Iterable[object]) -> set[int]:
@@ -38,6 +42,19 @@ def mend(fold: Fold, txn: Transaction, held: Mapping[str, Table], records: _Rows
     study_of = {_int(row[1]): _int(row[2]) for row in rows}
     for number in sorted(unknown("series", "series", (row[1] for row in rows))):
         fold.series(number, _lost("series", number), study_of[number], {})
+
+
+def _rename(txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None:
+    """Give each name that is taken the first of its candidates that is not."""
+    replaced = {_int(row[14]) for row in records["instances"]}
+    named = [(row, 2, 3) for row in records["directories"]] + [(row, 3, 4) for row in records["instances"]]
+    for row, parent_at, name_at in named:
+        parent, name = _int(row[parent_at]), str(row[name_at])
+        for candidate in candidates(name, str(row[0])):
+            taken = txn.get(tables.name_key(parent, candidate.encode()), db=held["name"])
+            if taken is None or U64.unpack(taken)[0] in replaced:
+                row[name_at] = candidate
+                break
 
 
 def _lost(kind: str, number: int) -> str:

@@ -2,21 +2,27 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
+from typing import Final
 
 from dicomfs.archive import archive as archives
-from dicomfs.archive import tables
+from dicomfs.archive import floors, tables
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.floors import Before
 from dicomfs.archive.fold import fold_meta
 from dicomfs.archive.outcome import Progress
-from dicomfs.errors import DicomfsError, StorageFull
+from dicomfs.errors import ArchiveMissing, Damaged, StorageFull
 from dicomfs.store.index import Transaction
 from dicomfs.store.lock import WriterLock
 from dicomfs.store.recovery import seal_leftover
 from dicomfs.store.replay import find, replay
 from dicomfs.store.store import Store
+
+_MOST_NAMED: Final = 1000
 
 
 @dataclass(slots=True)
@@ -28,6 +34,7 @@ class ReindexReport:
     instances_before: int | None = None
     """How many the old index held, if it could be read."""
     missing_commits: list[int] = field(default_factory=list)
+    """Commits that are given up with this rebuild, the first thousand of them."""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -39,7 +46,10 @@ class ReindexReport:
 def reindex(
     archive_path: Path, progress: Callable[[Progress], None] | None = None, *, wait_s: float = 0.0
 ) -> ReindexReport:
-    """Make a new index beside the old one and put it in its place; a mounted drive goes on with the new one."""
+    """Make a new index beside the old one and put it in its place; a mounted drive goes on with the new one.
+
+    Where something is lost, a commit of its own says so: see floors.py.
+    """
     archives.require(archive_path)
     lock = WriterLock(archive_path / "lock", "dicomfs reindex", wait_s=wait_s)
     try:
@@ -51,18 +61,43 @@ def reindex(
 
 
 def _reindex(root: Path, progress: Callable[[Progress], None] | None) -> ReindexReport:
-    report = ReindexReport(instances_before=_count_before(root))
-    new, old = root / "index.new", root / "index.old"
+    index, new, old = root / "index", root / "index.new", root / "index.old"
+    before, readable = _before(root)
+    report = ReindexReport(instances_before=None if before is None else before.instances)
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
+    new.mkdir(mode=0o700)
+    try:
+        if index.exists():
+            new.chmod(stat.S_IMODE(index.stat().st_mode))
+        _fold_packs(root, new, report, before, progress, doubt=not readable)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    if index.exists():
+        index.rename(old)
+    new.rename(index)
+    _sync(root)
+    shutil.rmtree(old, ignore_errors=True)
+    return report
+
+
+def _fold_packs(
+    root: Path,
+    new: Path,
+    report: ReindexReport,
+    before: Before | None,
+    progress: Callable[[Progress], None] | None,
+    *,
+    doubt: bool,
+) -> None:
+    """Make a new index in the directory `new`."""
     store = Store(root, tables.TABLES, new_index=new)
     try:
-        found = find(store)
-        report.missing_commits = found.missing
+        found = find(store, None if before is None else before.committed)
 
         def fold(txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:
-            fold_meta(store, txn, seq, time_ns, meta, mend=bool(found.missing or found.problems))
-            report.commits += 1
+            fold_meta(store, txn, seq, time_ns, meta)
 
         def on_commit(done: int, total: int) -> None:
             if progress is not None:
@@ -73,26 +108,26 @@ def _reindex(root: Path, progress: Callable[[Progress], None] | None) -> Reindex
             seal_leftover(store, number, end)
         report.problems = found.problems
         with store.index.reading() as txn:
+            report.commits = txn.stat(store.commit_table)["entries"]
             report.instances = txn.stat(store.index.tables["instance"])["entries"]
+            doubt = doubt or (found.doubt and not floors.told(store, txn))
+        lost = floors.settle(store, before, doubt=doubt, hurt=[commit.seq for commit in found.entries])
+        report.missing_commits = list(islice(chain.from_iterable(range(a, b + 1) for a, b in lost), _MOST_NAMED))
         store.index.sync()
     finally:
         store.close()
-    shutil.rmtree(old, ignore_errors=True)
-    index = root / "index"
-    if index.exists():
-        index.rename(old)
-    new.rename(index)
-    _sync(root)
-    shutil.rmtree(old, ignore_errors=True)
-    return report
 
 
-def _count_before(root: Path) -> int | None:
+def _before(root: Path) -> tuple[Before | None, bool]:
+    """Return what the index knows that is to be replaced, and whether it could be read or is not there at all."""
+    if not (root / "index" / "data.mdb").exists():
+        return None, True
     try:
-        with Archive.open(root) as archive, archive.store.index.reading() as txn:
-            return txn.stat(archive.store.index.tables["instance"])["entries"]
-    except DicomfsError:
-        return None
+        with Archive.open(root) as archive:
+            before = floors.before(archive.store)
+    except (ArchiveMissing, Damaged):
+        return None, False
+    return before, before is not None
 
 
 def _sync(directory: Path) -> None:

@@ -69,6 +69,7 @@ def write(root: Path, codec: str) -> None:
     )
     temporary = root / f"{FILE}.new"
     with temporary.open("w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

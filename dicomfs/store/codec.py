@@ -67,6 +67,9 @@ def decode(codec: int, stored: bytes | memoryview, length: int) -> memoryview:
         plain = memoryview(stored)
     else:
         try:
+            # The library would take the frame's word for how much memory it needs.
+            if decoded_length(codec, stored) != length:
+                raise Damaged(f"a blob says that it is {decoded_length(codec, stored)} bytes long, not {length}")
             plain = memoryview(_decompressor().decompress(stored, max_output_size=length))
         except zstandard.ZstdError as error:
             raise Damaged(f"a compressed blob does not decode: {error}") from error

@@ -101,6 +101,8 @@ def read_head(record: bytes) -> CommitHead:
 def read_meta(packed: bytes) -> bytes:
     """Return the JSON of a commit."""
     try:
+        if not 0 <= zstandard.frame_content_size(packed[:18]) <= _MAX_META:
+            raise Damaged("a commit record claims an impossible length")
         meta: bytes = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_MAX_META)
     except zstandard.ZstdError as error:
         raise Damaged(f"a commit record does not decode: {error}") from error

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from struct import Struct
 from typing import TYPE_CHECKING, Final, NewType, Protocol, cast
 
 from dicomfs.errors import ArchiveMissing, Damaged, DicomfsError, Refused, StorageFull
@@ -83,8 +84,11 @@ class Index:
                 f"{directory}: the index is missing; run 'dicomfs reindex' to rebuild it from the packs"
             )
         self.directory = directory
+        fresh = not (directory / "data.mdb").exists()
+        _refuse_cut(directory / "data.mdb")
         try:
             self._env = self._open(directory, len(tables), writable=writable, durable=durable)
+            self._page_bytes: int = self._env.stat()["psize"]
             self.tables: dict[str, Table] = {
                 name: Table(self._env.open_db(name.encode(), create=writable)) for name in tables
             }
@@ -95,7 +99,9 @@ class Index:
             raise Damaged(f"{directory}: the index is damaged ({error}); run 'dicomfs reindex'") from error
         except lmdb.Error as error:
             raise _explain(error, directory) from error
-        self.file_number = os.stat(directory / "data.mdb").st_ino
+        if fresh:
+            _share_as(directory)
+        self.file_number = _number(os.stat(directory / "data.mdb"))
         if writable:
             self._env.reader_check()
 
@@ -114,6 +120,7 @@ class Index:
                 sync=durable,
                 readahead=False,
                 lock=lock,
+                mode=0o600,
                 lib_version=ENGINE,
             )
 
@@ -142,6 +149,19 @@ class Index:
         """Begin a transaction; the caller commits or aborts it."""
         return cast("Transaction", self._env.begin(write=write))
 
+    def commit(self, txn: Transaction) -> None:
+        """Commit a transaction, and make the file as long as it then says it is.
+
+        LMDB does not write a page at the end that it took and gave back in one transaction; with the file
+        longer than that, one that is shorter was cut off.
+        """
+        with self.translated():
+            txn.commit()
+            length = (self._env.info()["last_pgno"] + 1) * self._page_bytes
+        path = self.directory / "data.mdb"
+        if os.stat(path).st_size < length:
+            os.truncate(path, length)
+
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
         """Turn lmdb's errors inside the block into ours."""
@@ -155,7 +175,7 @@ class Index:
     def replaced(self) -> bool:
         """Say whether another environment now lies at this one's place (after a reindex)."""
         try:
-            return os.stat(self.directory / "data.mdb").st_ino != self.file_number
+            return _number(os.stat(self.directory / "data.mdb")) != self.file_number
         except FileNotFoundError:
             return False
 
@@ -165,17 +185,55 @@ class Index:
 
     def sync(self) -> None:
         """Bring everything to the disk."""
-        self._env.sync(True)
+        with self.translated():
+            self._env.sync(True)
 
     def close(self) -> None:
         """Close the environment; no transaction may be open."""
         self._env.close()
 
 
+_META = Struct("<16xII16xI92xQQ")
+"""A meta page of LMDB 0.9 (lmdb.h, mdb.c): magic, version, size of a page, last page, number of the transaction."""
+_MAGIC: Final = 0xBEEFC0DE
+
+
+def _refuse_cut(path: Path) -> None:
+    """Raise Damaged for an environment that was cut off: touching what is not there would end the process."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(_META.size).ljust(_META.size, b"\0")
+            page = _META.unpack(first)[2]
+            file.seek(page)
+            second = file.read(_META.size).ljust(_META.size, b"\0")
+            size = os.fstat(file.fileno()).st_size
+    except OSError:
+        return  # which opening it will tell
+    metas = [meta for meta in (_META.unpack(first), _META.unpack(second)) if meta[0] == _MAGIC]
+    if metas and size < (max(metas, key=lambda meta: meta[4])[3] + 1) * page:
+        raise Damaged(f"{path.parent}: the index is cut off; run 'dicomfs reindex'")
+
+
+def _share_as(directory: Path) -> None:
+    """Let those use a new environment who may enter its directory: readers announce themselves in lock.mdb."""
+    mode = 0o600 | os.stat(directory).st_mode & 0o666
+    for name in ("data.mdb", "lock.mdb"):
+        os.chmod(directory / name, mode)
+
+
+def _number(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+_CODES: Final = (
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EIO,
+    errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN,
+)  # fmt: skip
+
+
 def _errno(error: Exception) -> int:
     text = str(error)
-    return next((code for code in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EIO)
-                 if os.strerror(code) in text), 0)  # fmt: skip
+    return next((code for code in _CODES if os.strerror(code) in text), 0)
 
 
 def _is_full(directory: Path) -> bool:
@@ -184,10 +242,20 @@ def _is_full(directory: Path) -> bool:
 
 
 def _explain(error: Exception, directory: Path) -> DicomfsError:
+    import lmdb
+
     code = _errno(error)
     # LMDB tells a write that was cut short by a full disk as an input/output error.
-    if code == errno.ENOSPC or (code == errno.EIO and _is_full(directory)):
+    if code in (errno.ENOSPC, errno.EDQUOT) or (code == errno.EIO and _is_full(directory)):
         return StorageFull(f"{directory}: the disk is full; make room and run the command again")
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StorageFull(f"{directory}: the index may not be written ({os.strerror(code)})")
+    if code in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN):
+        return Refused(f"{directory}: the system lacks the means to use the index ({os.strerror(code)})")
+    if isinstance(error, lmdb.ReadersFullError):
+        return Refused(f"{directory}: too many processes read the index at once; end some of them")
+    if "already open" in str(error):
+        return Refused(f"{directory}: this process has the index open already")
+    if isinstance(error, lmdb.BadValsizeError):
+        return Damaged("it holds a value that no index can hold")
     return Damaged(f"{directory}: the index cannot be used ({error}); run 'dicomfs reindex'")

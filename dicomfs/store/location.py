@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
+from dicomfs.store.recipe import MAX_BLOB
 
 _HEAD = Struct("<IQIIB")
 
@@ -36,6 +37,8 @@ def decode(value: bytes) -> Location:
         crcs = Struct(f"<{count}I").unpack(value[_HEAD.size :])
     except error as cause:
         raise Damaged("the index has a damaged record of a blob; run 'dicomfs reindex'") from cause
+    if codec not in codecs.SUFFIXES or length > MAX_BLOB or stored > 2 * MAX_BLOB:
+        raise Damaged("the index has a damaged record of a blob; run 'dicomfs reindex'")
     return Location(pack, offset, stored, length, codec, crcs)
 
 

@@ -19,7 +19,7 @@ class WriterLock:
     def __init__(self, path: Path, purpose: str, *, wait_s: float = 0.0) -> None:
         """Take the lock; wait up to `wait_s` seconds for it, then raise Locked with the holder's name."""
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageFull(f"{path}: the archive may not be written ({error.strerror})") from error
         deadline = time.monotonic() + wait_s

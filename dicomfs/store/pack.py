@@ -36,6 +36,11 @@ _FLUSH_BYTES: Final = 4 << 20
 _FLUSH_PARTS: Final = 900
 _READ_AHEAD: Final = 4096
 _NAME_LIMIT: Final = 128
+_NAME_LENGTHS: Final = (66, 70, 22)
+"""Of a blob's entry, of one with a suffix, of a commit's."""
+_AFTER_ENTRIES: Final = (b"PK\1\2", b"PK\5\6")
+_ALIKE: Final = _LOCAL.pack(b"PK\3\4", 20, _UTF8, 0, 0, _DATE, 0, 0, 0, 0, 0)[:14]
+"""What every local header begins with."""
 
 
 class Entry(NamedTuple):
@@ -172,14 +177,79 @@ def scan(fd: int, start: int, *, verify: bool) -> Iterator[Entry]:
         position = offset + length
 
 
-def search(fd: int, start: int, name: bytes) -> Iterator[Entry]:
-    """Find whole entries with a name like this pattern anywhere from `start`: for a pack that is torn before them."""
+class Walked(NamedTuple):
+    """How far one comes in a pack that is hurt, from header to header."""
+
+    entries: list[Entry]
+    at: int
+    """Where the walk ended."""
+    end: str
+    """Why: `whole` at the end of the file or at a central directory, `cut` in an entry that goes on past
+    the end of the file, `lost` at a header that leads nowhere."""
+
+
+def walk(fd: int, start: int) -> Walked:
+    """Step from the entry that begins at `start` to the next, over whatever is hurt in them.
+
+    A header says its length twice, and its name's follows from the kind of entry, so one that is hurt mostly
+    still leads to the next. Bytes inside an entry are never taken for a header: whoever made the file that
+    was imported chose them.
+    """
+    size = os.fstat(fd).st_size
+    entries: list[Entry] = []
+    position = start
+    while position + _LOCAL.size <= size:
+        header = os.pread(fd, _LOCAL.size + _NAME_LIMIT, position)
+        if header[:4] in _AFTER_ENTRIES:
+            return Walked(entries, position, "whole")
+        *_, crc, packed, length, name_length, _ = _LOCAL.unpack_from(header)
+        found = None
+        for name_size in dict.fromkeys((name_length, *_NAME_LENGTHS)):
+            offset = position + _LOCAL.size + name_size
+            fits = (one for one in dict.fromkeys((length, packed)) if _leads_on(fd, offset + one, size))
+            stored = next(fits, None) if 0 < name_size <= _NAME_LIMIT else None
+            if stored is not None:
+                found = Entry(header[_LOCAL.size : _LOCAL.size + name_size], offset, stored, crc)
+                break
+        if found is None:
+            whole = header[: _LOCAL.size] == _local_header(crc, length, name_length)
+            cut = whole and position + _LOCAL.size + name_length + length > size
+            return Walked(entries, position, "cut" if cut else "lost")
+        entries.append(found)
+        position = found.end
+    return Walked(entries, position, "whole" if position == size else "cut")
+
+
+def _leads_on(fd: int, at: int, size: int) -> bool:
+    """Say whether an entry, a central directory or the end of the file is at this place."""
+    if at >= size:
+        return at == size
+    head = os.pread(fd, len(_ALIKE), at)
+    alike = sum(one == other for one, other in zip(head, _ALIKE, strict=False))
+    return (
+        head[:4] in _AFTER_ENTRIES or alike >= len(_ALIKE) - 2 or (at + _LOCAL.size > size and _ALIKE.startswith(head))
+    )
+
+
+def search(fd: int, start: int, name: bytes) -> Iterator[Entry | None]:
+    """Find whole entries with a name like this pattern anywhere from `start`, where a walk was lost.
+
+    They may be part of another entry's bytes, so they prove nothing; nothing but doubt comes of them. None is
+    given, and the search over, once it has read as much again as the pack holds.
+    """
     header = re.compile(rb"PK\x03\x04.{26}" + name, re.DOTALL)
     overlap = _LOCAL.size + _NAME_LIMIT
+    left = os.fstat(fd).st_size
     while piece := os.pread(fd, _FLUSH_BYTES + overlap, start):
         for match in header.finditer(piece):
             if match.start() < _FLUSH_BYTES:
-                yield from islice(scan(fd, start + match.start(), verify=True), 1)
+                for entry in islice(scan(fd, start + match.start(), verify=False), 1):
+                    left -= entry.length
+                    if left < 0:
+                        yield None
+                        return
+                    if range_crc(fd, entry.offset, entry.length) == entry.crc:
+                        yield entry
         start += _FLUSH_BYTES
 
 

@@ -12,11 +12,13 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from dicomfs.errors import Damaged
+from dicomfs.errors import Damaged, Refused
 
 OPEN_PACKS: Final = 256
 """How many packs are kept open: file descriptors are scarce (1,024 by default)."""
 _PAGE: Final = mmap.PAGESIZE
+_REFUSALS: Final = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What says nothing of the pack itself."""
 
 
 class PackFile:
@@ -29,6 +31,8 @@ class PackFile:
         except FileNotFoundError as error:
             raise Damaged(f"{path}: the pack is missing; bring it back from a copy of the archive") from error
         except OSError as error:
+            if error.errno in _REFUSALS:
+                raise Refused(f"{path}: the pack cannot be opened ({error.strerror})") from error
             raise Damaged(f"{path}: the pack cannot be read ({error.strerror})") from error
         self.path = path
         self._mincore_tells = _mincore_tells(self.fd, path)
@@ -88,6 +92,13 @@ class PackFile:
         self._mapped = size
         return True
 
+    def replaced(self) -> bool:
+        """Say whether another file lies in this one's place."""
+        try:
+            return not os.path.samestat(os.fstat(self.fd), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
     def size(self) -> int:
         """Return the length of the file."""
         return os.fstat(self.fd).st_size
@@ -105,6 +116,7 @@ class PackDirectory:
         self.directory = directory
         self._open: dict[int, PackFile] = {}  # at most OPEN_PACKS, the one opened first in front
         self._lock = threading.Lock()
+        self._changed_ns = 0
 
     def path(self, number: int) -> Path:
         """Return the place of a pack."""
@@ -129,9 +141,22 @@ class PackDirectory:
                     self._open.pop(next(iter(self._open)))
             return found
 
+    def drop_replaced(self) -> bool:
+        """Close packs that have another file in their place now; say whether there were any. One stat mostly."""
+        changed_ns = os.stat(self.directory).st_mtime_ns
+        if changed_ns == self._changed_ns:
+            return False
+        self._changed_ns = changed_ns
+        with self._lock:
+            replaced = [number for number, pack in self._open.items() if pack.replaced()]
+            for number in replaced:
+                del self._open[number]
+        return bool(replaced)
+
     def create(self, number: int) -> int:
-        """Make an empty pack whose name survives a crash; return it open for writing."""
-        fd = os.open(self.path(number), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        """Make an empty pack whose name survives a crash, for whoever may enter packs/; return it open for writing."""
+        fd = os.open(self.path(number), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.fchmod(fd, 0o600 | os.stat(self.directory).st_mode & 0o666)
         self.sync_names()
         return fd
 

@@ -8,7 +8,7 @@ any order); it is then folded into the index. What follows the last whole commit
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dicomfs.errors import Damaged
 from dicomfs.store import commit as commits
@@ -18,6 +18,9 @@ from dicomfs.store.location import Location
 from dicomfs.store.pack import Entry, PackWriter
 from dicomfs.store.recipe import BlobId
 from dicomfs.store.store import KEY, CommitPlace, PackState, Store
+
+_RECORD_NAME: Final = rb"c/[0-9a-f]{16}\.cat"
+_COMPARED: Final = 1 << 22
 
 
 class FoundCommit(NamedTuple):
@@ -69,12 +72,12 @@ def recover(store: Store, fold: Fold) -> Recovered:
     found.sort(key=lambda commit: commit.seq)
     for commit in found:
         if commit.seq <= last:
-            name = store.packs.path(commit.place.pack).name
-            raise Damaged(
-                f"{name} holds commit {commit.seq}, which another pack holds too; move the copy out of packs/"
-            )
+            raise Damaged(_known_already(store, commit))
         if commit.seq != last + 1:
-            raise Damaged(f"commit {last + 1} is in no pack, but commit {commit.seq} is; run 'dicomfs check'")
+            raise Damaged(
+                f"commit {last + 1} is in no pack, but commit {commit.seq} is; "
+                "bring its pack back, or run 'dicomfs reindex' to go on with what is left"
+            )
         last = commit.seq
     if found:
         apply(store, found, fold)
@@ -95,6 +98,28 @@ def _refuse_missing(store: Store, states: dict[int, PackState], numbers: list[in
         )
 
 
+def _known_already(store: Store, commit: FoundCommit) -> str:
+    """Say what is to be done with a pack whose commit's number is none that comes next."""
+    name = store.packs.path(commit.place.pack).name
+    with store.index.reading() as txn:
+        if not store.has_commit(txn, commit.seq):
+            return f"{name} holds commit {commit.seq}, which was lost; run 'dicomfs reindex' to take it in again"
+        known = store.commit_place(txn, commit.seq)
+    if same_record(store, known, commit.place):
+        return f"{name} holds commit {commit.seq}, which another pack holds too; move the copy out of packs/"
+    other = store.packs.path(known.pack).name
+    return f"{name} holds another commit {commit.seq} than {other}; move one of the two out of packs/"
+
+
+def same_record(store: Store, one: CommitPlace, other: CommitPlace) -> bool:
+    """Say whether the bytes of two commit records are the same."""
+    if one.head != other.head:
+        return False
+    first, second = store.packs.open(one.pack), store.packs.open(other.pack)
+    steps = ((at, min(_COMPARED, one.head.length - at)) for at in range(0, one.head.length, _COMPARED))
+    return all(first.read(one.offset + at, size) == second.read(other.offset + at, size) for at, size in steps)
+
+
 def _new_commits(store: Store, number: int, committed: int) -> tuple[list[FoundCommit], int]:
     """Return the commits past what the index knows, and where the pack's last commit ends.
 
@@ -103,12 +128,11 @@ def _new_commits(store: Store, number: int, committed: int) -> tuple[list[FoundC
     was begun; so damage before either is no crash's doing, and nothing is cut.
     """
     fd = store.packs.open(number).fd
-    sealed_at = packfile.directory_start(fd)
-    entries = _directory(fd)
+    entries = trusted_directory(fd)
     if entries is None:
         new = list(read_commits(store, number, committed, verify=True))
         end = new[-1].end if new else committed
-        if sealed_at not in (None, end) or any(start > end for _, start in stranded(store, number, end)):
+        if tail(store, number, end).keep:
             raise Damaged(
                 f"pack {number:08d} is damaged at {end}, before its last commit; bring it back from a copy of the "
                 "archive, or run 'dicomfs reindex' to go on with what is left"
@@ -123,8 +147,20 @@ def _new_commits(store: Store, number: int, committed: int) -> tuple[list[FoundC
                     f"pack {number:08d}: the commit at {entry.offset} contradicts itself; run 'dicomfs check'"
                 )
             new.append(commit[0])
-    assert sealed_at is not None
-    return new, sealed_at
+    return new, entries[-1].end
+
+
+def trusted_directory(fd: int) -> list[Entry] | None:
+    """Return what the central directory names, if it is what the local headers, from the first on, lead to.
+
+    The last bytes of a pack that was never sealed may be those of a file that was being imported.
+    """
+    entries = _directory(fd)
+    if not entries:
+        return None
+    walked = packfile.walk(fd, 0).entries
+    same = [entry[1:3] for entry in entries] == [entry[1:3] for entry in walked]
+    return entries if same else None
 
 
 def _directory(fd: int) -> list[Entry] | None:
@@ -134,20 +170,52 @@ def _directory(fd: int) -> list[Entry] | None:
         return None
 
 
-def stranded(store: Store, number: int, end: int) -> list[tuple[FoundCommit, int]]:
-    """Return the commits with a whole record past `end`, where the pack is torn, each with its start.
+class Tail(NamedTuple):
+    """What a pack holds past its last whole commit."""
 
-    What a crash left has at most one, that of the torn commit itself, which starts at `end`.
+    commits: list[FoundCommit]
+    """Commits whose records are whole, but not all that is before them."""
+    keep: bool
+    """Whether it is more than a crash leaves, so that it must not be cut off."""
+    lost: bool
+    """Whether there may be commits that nothing leads to."""
+
+
+def tail(store: Store, number: int, end: int) -> Tail:
+    """Look at what follows `end`, where the last whole commit ends.
+
+    A crash leaves one torn commit, whose record starts at `end` if it is there. Records count only where the
+    headers lead to them: what lies within other entries was made by whoever made the imported files.
     """
-    found: list[tuple[FoundCommit, int]] = []
-    for entry in packfile.search(store.packs.open(number).fd, end, rb"c/[0-9a-f]{16}\.cat"):
-        try:
-            commit = read_commit(store, number, entry)
-        except Damaged:
-            continue
-        if commit is not None and commit[1] >= end:
-            found.append(commit)
-    return found
+    fd = store.packs.open(number).fd
+    walked = packfile.walk(fd, end)
+    whole = (
+        read_whole(store, number, entry)
+        for entry in walked.entries
+        if entry.name.startswith(b"c/") and packfile.range_crc(fd, entry.offset, entry.length) == entry.crc
+    )
+    found = [commit for commit in whole if commit is not None and commit[1] >= end]
+    keep = any(start > end for _, start in found)
+    if walked.end != "cut":
+        keep = keep or packfile.directory_start(fd) not in (None, end)
+    if walked.end == "lost" and not keep:
+        keep = any(_raises_doubt(store, number, entry, end) for entry in packfile.search(fd, walked.at, _RECORD_NAME))
+    return Tail([commit for commit, _ in found], keep, walked.end == "lost")
+
+
+def _raises_doubt(store: Store, number: int, entry: Entry | None, end: int) -> bool:
+    if entry is None:
+        return True
+    found = read_whole(store, number, entry)
+    return found is not None and end < found[1] <= entry.offset
+
+
+def read_whole(store: Store, number: int, entry: Entry) -> tuple[FoundCommit, int] | None:
+    """Read a commit record and its start; None where it is hurt or inconsistent."""
+    try:
+        return read_commit(store, number, entry)
+    except Damaged:
+        return None
 
 
 def read_commits(store: Store, number: int, start: int, *, verify: bool) -> Iterator[FoundCommit]:
@@ -157,10 +225,7 @@ def read_commits(store: Store, number: int, start: int, *, verify: bool) -> Iter
     for entry in packfile.scan(pack.fd, start, verify=verify):
         if not entry.name.startswith(b"c/"):
             continue
-        try:
-            commit = read_commit(store, number, entry)
-        except Damaged:
-            return
+        commit = read_whole(store, number, entry)
         if commit is None or commit[1] != begin:
             return
         yield commit[0]
@@ -190,13 +255,14 @@ def apply(store: Store, found: list[FoundCommit], fold: Fold) -> None:
         except BaseException:
             txn.abort()
             raise
-        txn.commit()
+        store.index.commit(txn)
 
 
 def fold_commit(store: Store, txn: Transaction, commit: FoundCommit, fold: Fold) -> None:
     """Put one commit into the index."""
     for blob, location in sorted(commit.blobs):
-        txn.put(blob, location.encode(), overwrite=False, db=store.blob_table)
+        # A blob that a later commit has again replaces one that was hurt.
+        txn.put(blob, location.encode(), db=store.blob_table)
     txn.put(KEY.pack(commit.seq), commit.place.encode(), db=store.commit_table)
     store.put_pack(txn, commit.place.pack, PackState(commit.end, 0))
     txn.put(b"seq", KEY.pack(commit.seq), db=store.meta_table)
@@ -227,5 +293,5 @@ def seal_leftover(store: Store, number: int, end: int) -> int:
     with store.index.translated():
         txn = store.index.begin(write=True)
         store.put_pack(txn, number, PackState(end, sealed_size))
-        txn.commit()
+        store.index.commit(txn)
     return 0 if sealed else max(0, size - end)

@@ -1,6 +1,6 @@
 """Find every commit that the packs hold, and put all of them into a new index, in order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,7 +9,16 @@ from dicomfs.store import commit as commits
 from dicomfs.store import pack as packfile
 from dicomfs.store.index import Transaction
 from dicomfs.store.pack import Entry
-from dicomfs.store.recovery import FoundCommit, fold_commit, read_commit, read_commits, stranded
+from dicomfs.store.recovery import (
+    FoundCommit,
+    fold_commit,
+    read_commit,
+    read_commits,
+    read_whole,
+    same_record,
+    tail,
+    trusted_directory,
+)
 from dicomfs.store.store import PackState, Store
 
 _PER_TRANSACTION = 64
@@ -29,12 +38,14 @@ class Found:
 
     entries: list[CommitEntry] = field(default_factory=list)
     sealed: dict[int, int] = field(default_factory=dict)
-    """The size of each sealed pack."""
+    """The size of each pack that nothing is to be cut off or appended to."""
     torn: dict[int, int] = field(default_factory=dict)
     """The length up to which each unsealed pack is whole."""
-    missing: list[int] = field(default_factory=list)
-    """Numbers of commits that no pack holds although a later one is there."""
+    missing: list[tuple[int, int]] = field(default_factory=list)
+    """First and last number of commits that no pack holds although a later one is there."""
     problems: list[str] = field(default_factory=list)
+    doubt: bool = False
+    """Whether the packs may hold more commits than these."""
 
 
 Fold = Callable[[Transaction, int, int, bytes], None]
@@ -42,40 +53,55 @@ OnCommit = Callable[[int, int], None]
 """Called with how many commits are done, and how many there are."""
 
 
-def find(store: Store) -> Found:
-    """Look through all packs: by the central directory of a sealed one, entry by entry in another."""
+def find(store: Store, committed: Mapping[int, int] | None = None) -> Found:
+    """Look through all packs: by the central directory of a sealed one, entry by entry in another.
+
+    `committed` is the length of each pack up to which an older index knows of commits: what is hurt there
+    was whole once, so that no crash is to blame.
+    """
     found = Found()
-    for number in store.packs.numbers():
-        sealed = _sealed(store, number, found)
-        found.entries += _scanned(store, number, found) if sealed is None else sealed
+    numbers = store.packs.numbers()
+    for number in numbers:
+        # A pack is sealed before the next is begun, so only the last may end in bytes of an imported file.
+        sealed = _sealed(store, number, found, distrust=number == numbers[-1])
+        if sealed is None:
+            sealed = _scanned(store, number, found, (committed or {}).get(number, 0))
+        found.entries += sealed
     found.entries.sort()
-    _drop_copies(found)
+    _drop_copies(store, found)
     expected = 1
     for commit in found.entries:
-        found.missing += range(expected, commit.seq)
+        if expected < commit.seq:
+            found.missing.append((expected, commit.seq - 1))
         expected = commit.seq + 1
     return found
 
 
-def _drop_copies(found: Found) -> None:
-    """Keep the first of commits that have one number: a pack was copied under another name."""
+def _drop_copies(store: Store, found: Found) -> None:
+    """Keep the first of commits that have one number."""
     kept: list[CommitEntry] = []
     for commit in found.entries:
-        if kept and kept[-1].seq == commit.seq:
-            found.problems.append(
-                f"packs {kept[-1].pack:08d}.zip and {commit.pack:08d}.zip both hold commit {commit.seq}; "
-                "move the copy out of packs/"
-            )
-        else:
+        if not kept or kept[-1].seq != commit.seq:
             kept.append(commit)
+            continue
+        places = [read_whole(store, one.pack, one.entry) for one in (kept[-1], commit)]
+        first, second = (None if place is None else place[0].place for place in places)
+        copied = first is not None and second is not None and same_record(store, first, second)
+        found.problems.append(
+            f"packs {kept[-1].pack:08d}.zip and {commit.pack:08d}.zip both hold commit {commit.seq}; "
+            + ("move the copy out of packs/" if copied else "they differ; move one of the two out of packs/")
+        )
+        if first is None and second is not None:
+            kept[-1] = commit
     found.entries = kept
 
 
-def _sealed(store: Store, number: int, found: Found) -> list[CommitEntry] | None:
+def _sealed(store: Store, number: int, found: Found, *, distrust: bool) -> list[CommitEntry] | None:
     """Return the commits that the central directory names, if it is whole and no commit is left out."""
     pack = store.packs.open(number)
     try:
-        entries = [entry for entry in packfile.directory(pack.fd) if entry.name.startswith(b"c/")]
+        named = trusted_directory(pack.fd) if distrust else packfile.directory(pack.fd)
+        entries = [entry for entry in named or () if entry.name.startswith(b"c/")]
         end = 0
         for entry in entries:
             head = commits.read_head(pack.read(entry.offset, min(commits.HEAD_LENGTH, entry.length)))
@@ -90,21 +116,21 @@ def _sealed(store: Store, number: int, found: Found) -> list[CommitEntry] | None
     return [CommitEntry(int(entry.name[2:18], 16), number, entry) for entry in entries]
 
 
-def _scanned(store: Store, number: int, found: Found) -> list[CommitEntry]:
+def _scanned(store: Store, number: int, found: Found, committed: int) -> list[CommitEntry]:
     """Return the commits of a pack that was never sealed, or whose central directory cannot be trusted."""
     taken = list(read_commits(store, number, 0, verify=True))
     end = taken[-1].end if taken else 0
-    pack = store.packs.open(number)
-    sealed_at = packfile.directory_start(pack.fd)
-    beyond = stranded(store, number, end)
-    if beyond and next(read_commits(store, number, end, verify=True), None) is not None:
-        return _scanned(store, number, found)  # a writer went on in the meantime
-    if sealed_at not in (None, end) or any(start > end for _, start in beyond):
+    beyond = tail(store, number, end)
+    if beyond.commits and next(read_commits(store, number, end, verify=True), None) is not None:
+        return _scanned(store, number, found, committed)  # a writer went on in the meantime
+    if beyond.keep or committed > end:
         # No crash does this, so nothing is cut: see recovery.py.
-        found.problems.append(f"pack {number:08d} is damaged at {end}; it holds {len(beyond)} commits past that")
-        taken += [commit for commit, _ in beyond]
-        if sealed_at is not None:
-            found.sealed[number] = pack.size()
+        found.doubt |= beyond.lost
+        found.problems.append(
+            f"pack {number:08d} is damaged at {end}; it holds {len(beyond.commits)} commits past that"
+        )
+        taken += beyond.commits
+        found.sealed[number] = store.packs.open(number).size()
     else:
         found.torn[number] = end
     return [_commit_entry(number, commit) for commit in taken]
@@ -115,47 +141,54 @@ def _commit_entry(number: int, commit: FoundCommit) -> CommitEntry:
     return CommitEntry(commit.seq, number, Entry(commits.name(commit.seq), offset, commit.end - offset, 0))
 
 
-def read(store: Store, found: Found) -> Iterator[FoundCommit]:
-    """Read the commits in order; one that cannot be read is left out and named in `problems`."""
-    for seq, number, entry in found.entries:
-        try:
-            commit = read_commit(store, number, entry)
-        except Damaged as error:
-            found.problems.append(f"pack {number:08d}: commit {seq}: {error}")
-            continue
-        if commit is None:
-            found.problems.append(f"pack {number:08d}: commit {seq} contradicts itself")
-            continue
-        yield commit[0]
-
-
 def replay(
     store: Store, found: Found, fold: Fold, on_commit: OnCommit | None = None, *, last: int | None = None
 ) -> None:
-    """Put the commits (up to number `last`) into the store's index, which is new."""
-    txn: Transaction | None = None
-    done = 0
-    try:
-        for commit in read(store, found):
-            if last is not None and commit.seq > last:
-                break
-            if txn is None:
-                txn = store.index.begin(write=True)
-            fold_commit(store, txn, commit, fold)
-            done += 1
+    """Put the commits (up to number `last`) into the store's index, which is new.
+
+    A commit that cannot be read or folded is left out and named in `problems`.
+    """
+    entries = [commit for commit in found.entries if last is None or commit.seq <= last]
+    for first in range(0, len(entries), _PER_TRANSACTION):
+        batch = entries[first : first + _PER_TRANSACTION]
+
+        def done(count: int, before: int = first) -> None:
             if on_commit is not None:
-                on_commit(done, len(found.entries))
-            if done % _PER_TRANSACTION == 0:
-                txn.commit()
-                txn = None
-        if txn is None:
-            txn = store.index.begin(write=True)
+                on_commit(before + count, len(found.entries))
+
+        while (hurt := _replay_batch(store, found, batch, fold, done)) is not None:
+            batch.remove(hurt)
+    with store.index.translated():
+        txn = store.index.begin(write=True)
         states = store.pack_states(txn)
+        later = {commit.pack for commit in found.entries} - {commit.pack for commit in entries}
         for number, size in found.sealed.items():
-            if number in states:
-                store.put_pack(txn, number, PackState(states[number].committed, size))
-        txn.commit()
+            if number in later:
+                continue
+            store.put_pack(txn, number, PackState(states.get(number, PackState(0, 0)).committed, size))
+        store.index.commit(txn)
+
+
+def _replay_batch(
+    store: Store, found: Found, batch: Sequence[CommitEntry], fold: Fold, done: Callable[[int], None]
+) -> CommitEntry | None:
+    """Put commits into the index in one transaction; do nothing and return the first that cannot be."""
+    txn = store.index.begin(write=True)
+    try:
+        for count, commit in enumerate(batch, start=1):
+            try:
+                read = read_commit(store, commit.pack, commit.entry)
+                if read is None:
+                    raise Damaged("its record contradicts itself")
+                with store.index.translated():
+                    fold_commit(store, txn, read[0], fold)
+            except Damaged as error:
+                found.problems.append(f"pack {commit.pack:08d}: commit {commit.seq}: {error}")
+                txn.abort()
+                return commit
+            done(count)
     except BaseException:
-        if txn is not None:
-            txn.abort()
+        txn.abort()
         raise
+    store.index.commit(txn)
+    return None

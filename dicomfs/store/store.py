@@ -5,13 +5,14 @@ Tables of the index that belong to the store (integers big endian in keys, littl
     blob     SHA-256                 a Location
     pack     u64 number              u64 committed length, u64 sealed size (0: not sealed)
     commit   u64 seq                 u32 pack, u64 offset of the record, u64 time_ns, u32 blobs, u32 meta, u64 body
-    meta     name                    whatever the name says: b"seq" is the last commit, u64
+    meta     name                    u64 big endian: b"seq" is the number of the last commit, b"pack_floor" the
+                                     highest number that a pack may have had before a rebuild, if there was one
 
 The layer above adds its own tables and fills them in the same transactions.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from struct import Struct, error
 from typing import Final, NamedTuple
@@ -69,16 +70,14 @@ class Store:
         *,
         writable: bool = False,
         new_index: Path | None = None,
-        like: "Store | None" = None,
     ) -> None:
         """Open the store below `root`; `tables` are those of the layer above.
 
-        `new_index` is where an index is to be made from the packs, which is not durable until
-        `index.sync`. A store that is made `like` another shares its packs and what it has decoded.
+        `new_index` is where an index is to be made from the packs, which is not durable until `index.sync`.
         """
         self.root = root
-        self.packs: PackDirectory = PackDirectory(root / "packs") if like is None else like.packs
-        self.blobs: BlobReader = BlobReader(self.packs) if like is None else like.blobs
+        self.packs: PackDirectory = PackDirectory(root / "packs")
+        self.blobs: BlobReader = BlobReader(self.packs)
         names = (*TABLES, *tables)
         if new_index is None:
             self.index = Index(root / "index", names, writable=writable)
@@ -91,9 +90,22 @@ class Store:
 
     def seq(self, txn: Transaction) -> int:
         """Return the number of the last commit."""
-        value = txn.get(b"seq", db=self.meta_table)
+        return self._number(txn, b"seq")
+
+    def pack_floor(self, txn: Transaction) -> int:
+        """Return the number that packs to be made are past, whichever packs there are."""
+        return self._number(txn, b"pack_floor")
+
+    def put_floors(self, txn: Transaction, *, seq: int = 0, pack: int = 0) -> None:
+        """See to it that commits and packs to be made have higher numbers than these."""
+        for name, number in ((b"seq", seq), (b"pack_floor", pack)):
+            if number > self._number(txn, name):
+                txn.put(name, KEY.pack(number), db=self.meta_table)
+
+    def _number(self, txn: Transaction, name: bytes) -> int:
+        value = txn.get(name, db=self.meta_table)
         if value is not None and len(value) != KEY.size:
-            raise _damaged("of the last commit")
+            raise _damaged(f"of {name.decode()}")
         return 0 if value is None else int.from_bytes(value, "big")
 
     def locate(self, txn: Transaction, blob: BlobId) -> Location:
@@ -112,10 +124,21 @@ class Store:
             raise _damaged(f"of commit {seq}")
         return CommitPlace(*_COMMIT.unpack(value))
 
+    def has_commit(self, txn: Transaction, seq: int) -> bool:
+        """Say whether the index knows a commit."""
+        return txn.get(KEY.pack(seq), db=self.commit_table) is not None
+
     def next_seq(self, txn: Transaction, after: int) -> int:
         """Return the number of the first commit past `after` that the index knows, 0 where there is none."""
         cursor = txn.cursor(db=self.commit_table)
         return KEY.unpack(cursor.key())[0] if cursor.set_range(KEY.pack(after + 1)) else 0
+
+    def commits(self, txn: Transaction) -> Iterator[int]:
+        """Walk the numbers of the commits that the index knows."""
+        cursor = txn.cursor(db=self.commit_table)
+        if cursor.first():
+            for key, _ in cursor.iternext():
+                yield KEY.unpack(key)[0]
 
     def read_body(self, place: CommitPlace, offset: int, length: int) -> bytes:
         """Read part of a commit's body."""
@@ -152,6 +175,11 @@ class Store:
         """Return the bytes that packs and index take."""
         packs = sum(os.stat(self.packs.path(number)).st_size for number in self.packs.numbers())
         return packs + self.index.size()
+
+    def refresh(self) -> None:
+        """Notice packs that were put in the place of others since; cheap where there are none."""
+        if self.packs.drop_replaced():
+            self.blobs.forget()
 
     def close(self) -> None:
         """Close everything."""

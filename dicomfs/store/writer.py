@@ -76,12 +76,14 @@ class Writer:
         crcs: tuple[int, ...] | None = None,
         *,
         prefix: bytes = b"o/",
+        again: bool = False,
     ) -> bool:
         """Append a blob unless it is stored already; say whether it was appended.
 
-        `stored` must not change until `flush` or `commit` returns.
+        `stored` must not change until `flush` or `commit` returns. With `again` the blob is appended though
+        it is stored, and read from here from now on: for one whose stored bytes are damaged.
         """
-        if self.has_blob(blob):
+        if not again and self.has_blob(blob):
             return False
         name = prefix + blob.hex().encode() + codecs.SUFFIXES[codec]
         offset = self._writing(lambda pack: pack.add(name, stored, crc))
@@ -121,8 +123,7 @@ class Writer:
         store.put_pack(txn, self._number, PackState(end, 0))
         txn.put(b"seq", KEY.pack(self.seq), db=store.meta_table)
         try:
-            with store.index.translated():
-                txn.commit()
+            store.index.commit(txn)
         except DicomfsError:
             # Whether it reached the index is not known, so the pack keeps the commit for the next writer.
             if self._pack is not None:
@@ -149,9 +150,8 @@ class Writer:
             raise explain(error, self._store) from error
 
     def _new_pack(self) -> PackWriter:
-        numbers = self._store.packs.numbers()
-        known = self._store.pack_states(self.txn)
-        self._number = max((*numbers, *known), default=0) + 1
+        store = self._store
+        self._number = max((store.pack_floor(self.txn), *store.packs.numbers(), *store.pack_states(self.txn))) + 1
         self._committed = 0
         return PackWriter(self._store.packs.create(self._number))
 
@@ -166,8 +166,7 @@ class Writer:
             self.abort()
             raise explain(error, self._store) from error
         self._store.put_pack(self.txn, self._number, PackState(self._committed, size))
-        with self._store.index.translated():
-            self.txn.commit()
+        self._store.index.commit(self.txn)
         pack.close()
         self._pack = None
         self._committed = 0

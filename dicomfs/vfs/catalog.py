@@ -23,6 +23,7 @@ class Catalog:
         self._links = links
         self._created_ns = created_ns
         self._told = False
+        self._replaced = False
         with archive.view() as view:
             self._seq = view.seq
 
@@ -88,10 +89,12 @@ class Catalog:
 
     def changes(self) -> Changes:
         """Return what was committed since the last call."""
-        self._archive.refresh()
+        self._replaced |= self._archive.refresh()
         with self._archive.view() as view:
-            if view.seq == self._seq:
+            if view.seq == self._seq and not self._replaced:
                 return NOTHING
             found = view.changes(self._seq)
-        self._seq = found.seq
-        return Changes(found.directories, found.removed, found.complete)
+        # A rebuilt index may lack what was lost with a pack, whatever its number of commits.
+        complete = found.complete and not self._replaced
+        self._seq, self._replaced = found.seq, False
+        return Changes(found.directories, found.removed, complete)
