@@ -183,6 +183,9 @@ class _Conditions:
             return False
         return _meet(patient.attributes, self.patient)
 
+    def met_above(self, study: Mapping[str, Value], series: Mapping[str, Value]) -> bool:
+        return _meet(study, self.study) and _meet(series, self.series)
+
     def met_by_header(self, archive: Archive, ino: int) -> bool:
         from dicomfs.archive.values import value_of
 
@@ -240,11 +243,12 @@ def _meet(attributes: Mapping[str, Value], conditions: list[tuple[str, Test]]) -
 def _in_study(archive: Archive, key: int, level: Level, conditions: _Conditions) -> Iterator[Match]:
     with archive.view() as view:
         study = view.study(key)
-        wanted = _meet(study.attributes, conditions.study)
-        series_found = [one for one in view.series_of(key) if _meet(one.attributes, conditions.series)]
+        series_found = [one for one in view.series_of(key) if study.mixed or _meet(one.attributes, conditions.series)]
     series_found.sort(key=lambda one: (_numbered(one.attributes, "SeriesNumber"), one.key))
     owners = _Owners(archive, study)
-    if not wanted or (owners.only is not None and not conditions.met_by_owner(owners.only)):
+    if not study.mixed and not (
+        _meet(study.attributes, conditions.study) and (owners.only is None or conditions.met_by_owner(owners.only))
+    ):
         return
     for series in series_found:
         found = _in_series(archive, study, series, owners, conditions, any_one=level is not Level.INSTANCE)
@@ -272,13 +276,34 @@ def _in_series(
     """Yield the instances that match; with `any_one`, as few as prove that there is one."""
     with archive.view() as view:
         found = _in_catalog(view, series, conditions)
-        decided = owners.only is not None and not conditions.header
+        decided = owners.only is not None and not conditions.header and not study.mixed
         candidates = list(islice(found, 1) if any_one and decided else found)
     candidates.sort(key=lambda one: (_numbered(one[0].attributes, "InstanceNumber"), one[1]))
     for instance, path in candidates:
-        patient = owners.of(instance.ino, path)
-        if conditions.met_by_owner(patient) and conditions.met_by_header(archive, instance.ino):
-            yield Match(patient, study, path, series, instance)
+        match = Match(owners.of(instance.ino, path), study, path, series, instance)
+        if study.mixed:
+            match = _as_it_says(match, instance)
+            if not conditions.met_above(match.study.attributes, series.attributes | _own(instance, _SERIES)):
+                continue
+        if conditions.met_by_owner(match.patient) and conditions.met_by_header(archive, instance.ino):
+            yield match
+
+
+def _as_it_says(match: Match, instance: Instance) -> Match:
+    """Put in place of patient, study and series what the instance itself says of them (see tables.py)."""
+    assert match.series is not None
+    patient = replace(match.patient, attributes=_said(match.patient.attributes, instance, _PATIENT))
+    study = replace(match.study, attributes=_said(match.study.attributes, instance, _STUDY))
+    series = replace(match.series, attributes=_said(match.series.attributes, instance, _SERIES))
+    return replace(match, patient=patient, study=study, series=series)
+
+
+def _said(above: Mapping[str, Value], instance: Instance, keywords: frozenset[str]) -> dict[str, Value]:
+    return {key: value for key, value in {**above, **_own(instance, keywords)}.items() if value != ""}
+
+
+def _own(instance: Instance, keywords: frozenset[str]) -> dict[str, Value]:
+    return {key: value for key, value in instance.attributes.items() if key in keywords}
 
 
 def _in_catalog(view: View, series: Series, conditions: _Conditions) -> Iterator[tuple[Instance, str]]:

@@ -17,6 +17,7 @@ from dicomfs.archive.patterns import text_test, value_test
 from dicomfs.archive.query import Level, Match, Query, below, instances, matches, parse_condition
 from dicomfs.archive.values import value_of
 from dicomfs.errors import UsageError
+from tests.archive.importing import add
 from tests.builders import make_instance, uid, write_study
 
 if TYPE_CHECKING:
@@ -363,3 +364,18 @@ def test_no_dates(pattern: str) -> None:
 )
 def test_values(keyword: str, pattern: str, text: str, *, expected: bool) -> None:
     assert value_test(keyword, pattern)(text) is expected
+
+
+def test_an_instance_that_says_otherwise_is_found_as_it_says(archive_path: Path) -> None:
+    """A corrected file took the place of the one that named its study: the catalog tells the correction."""
+    told = {"PatientName": "Roe^Jane", "StudyDescription": "Corrected"}
+    add(archive_path, make_instance())
+    add(archive_path, make_instance(attributes=told), on_conflict="replace")
+    for where in (("PatientName", "roe*"), ("StudyDescription", "corr*")):
+        for level in Level:
+            with Archive.open(archive_path) as archive:
+                (match,) = matches(archive, Query(level, (where,)))
+            assert match.patient.attributes["PatientName"] == "Roe^Jane"
+            assert match.study.attributes["StudyDescription"] == "Corrected"
+    with Archive.open(archive_path) as archive:
+        assert list(matches(archive, Query(Level.INSTANCE, (("PatientName", "doe*"),)))) == []
