@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dicomfs.cli.options import archive_option, format_option, json_option
-from dicomfs.cli.terminal import counted, size_text, write, write_json, write_table
+from dicomfs.cli.terminal import Right, counted, size_text, write, write_json, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,10 +94,10 @@ def _row(name: str, share: Share) -> tuple[str | int, ...]:
     return (
         name or "(none)",
         share.instances,
-        size_text(share.bytes_in),
-        size_text(share.saved_by_deduplication),
-        _signed(share.saved_by_compression),
-        size_text(share.bytes_stored),
+        Right(size_text(share.bytes_in)),
+        Right(size_text(share.saved_by_deduplication)),
+        Right(_signed(share.saved_by_compression)),
+        Right(size_text(share.bytes_stored)),
         round(100 * share.bytes_stored / share.bytes_in) if share.bytes_in else 0,
     )
 

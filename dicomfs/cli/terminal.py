@@ -76,14 +76,16 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> 
         _write_row(row, widths)
 
 
-class _Number(str):
-    """A cell to be aligned to the right."""
+class Right(str):
+    """A cell to be aligned to the right, as numbers are."""
 
     __slots__ = ()
 
 
 def _cell(value: str | int) -> str:
-    return shown(value) if isinstance(value, str) else _Number(value)
+    if isinstance(value, Right):
+        return value
+    return shown(value) if isinstance(value, str) else Right(value)
 
 
 def _write_row(cells: Sequence[str], widths: Sequence[int]) -> None:
@@ -93,7 +95,7 @@ def _write_row(cells: Sequence[str], widths: Sequence[int]) -> None:
 
 def _padded(cell: str, width: int) -> str:
     blanks = " " * (width - _width(cell))
-    return blanks + cell if isinstance(cell, _Number) else cell + blanks
+    return blanks + cell if isinstance(cell, Right) else cell + blanks
 
 
 def _width(text: str) -> int:
