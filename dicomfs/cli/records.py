@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dicomfs.archive.patterns import day
 from dicomfs.archive.query import Level
 
 if TYPE_CHECKING:
@@ -57,5 +58,5 @@ def row(match: Match) -> tuple[str | int, ...]:
 
 
 def _date(value: str | int) -> str:
-    text = str(value)
-    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdecimal() else text
+    found = day(str(value))
+    return f"{found[:4]}-{found[4:6]}-{found[6:]}" if found else str(value)
