@@ -19,6 +19,7 @@ import zstandard
 from isal.isal_zlib import crc32
 
 from dicomfs.errors import Damaged
+from dicomfs.store.recipe import MAX_BLOB
 
 PLAIN: Final = 0
 ZSTD: Final = 1
@@ -68,7 +69,7 @@ def decode(codec: int, stored: bytes | memoryview, length: int) -> memoryview:
     else:
         try:
             # The library would take the frame's word for how much memory it needs.
-            if decoded_length(codec, stored) != length:
+            if decoded_length(codec, stored) != length or length > MAX_BLOB:
                 raise Damaged(f"a blob says that it is {decoded_length(codec, stored)} bytes long, not {length}")
             plain = memoryview(_decompressor().decompress(stored, max_output_size=length))
         except zstandard.ZstdError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
+from dicomfs.store import commit as commits
 
 WIDTHS = (1, 2, 4, 8)
 SMOOTH = bytes(np.arange(4096, dtype="<u2").data)
@@ -124,3 +127,39 @@ def test_chunk_crcs_cover_everything(data: bytes) -> None:
         hurt[at] ^= 1
         differing = [n for n, crc in enumerate(codecs.chunk_crcs(hurt)) if crc != crcs[n]]
         assert differing == [at // codecs.CRC_CHUNK]
+
+
+BOMB = 1 << 28
+
+
+def peak_growth(work: str) -> int:
+    """Return by how many bytes a program grows while it does this."""
+    program = (
+        "import resource, zstandard\n"
+        "from dicomfs.errors import Damaged\n"
+        "from dicomfs.store import codec, commit\n"
+        f"coder = zstandard.ZstdCompressor(level=1).compressobj(size={BOMB})\n"
+        f"bomb = b''.join(coder.compress(bytes(1 << 20)) for _ in range({BOMB} >> 20)) + coder.flush()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n"
+        f"    {work}\n"
+        "except Damaged:\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return int(done.stdout) << 10
+
+
+@pytest.mark.parametrize(
+    "work", ["codec.decode(1, bomb, 100)", "codec.decode(2, bomb, 1 << 24)", f"codec.decode(1, bomb, {BOMB})"]
+)
+def test_what_a_frame_claims_is_not_allocated(work: str) -> None:
+    assert peak_growth(work) < BOMB // 8
+
+
+@pytest.mark.parametrize("claim", [(1 << 30) + 1, 1 << 62])
+def test_a_commit_that_claims_too_much(claim: int) -> None:
+    # A zstd frame whose content size is this, in eight bytes (RFC 8878, 3.1.1.1).
+    frame = b"\x28\xb5\x2f\xfd\xe0" + claim.to_bytes(8, "little") + b"\x01\x00\x00"
+    with pytest.raises(Damaged, match="impossible length"):
+        commits.read_meta(frame)

@@ -12,6 +12,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+from isal.isal_zlib import crc32
 
 from dicomfs.errors import ArchiveMissing, Damaged, Locked, StorageFull
 from dicomfs.store import pack as packfile
@@ -35,6 +36,29 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def noise(number: int, length: int = 5_000) -> shelf.Coded:
     return shelf.coded(random.Random(number).randbytes(length))
+
+
+def test_a_blob_is_stored_again(store: Store, tmp_path: Path) -> None:
+    """The later copy is the one that is read, before and after a rebuild."""
+    writer = Writer(store)
+    one = noise(1)
+    shelf.commit(store, writer, [one], b"first")
+    first = shelf.locations(store, [one])[one.blob]
+    assert writer.add_blob(one.blob, one.codec, one.length, one.stored, crc32(one.stored), again=True)
+    shelf.commit(store, writer, [], b"second")
+    writer.close()
+    later = shelf.locations(store, [one])[one.blob]
+    assert (later.pack, later.stored) == (first.pack, first.stored)
+    assert later.offset > first.offset
+    with shelf.pack_path(store.root).open("r+b") as file:
+        file.seek(first.offset)
+        file.write(b"hurt")
+    assert shelf.read_all(store, {one.blob: later}) == {one.blob: one.stored}
+    again = shelf.make(tmp_path / "again")
+    (again / "packs" / "00000001.zip").write_bytes(shelf.pack_path(store.root).read_bytes())
+    healed, _ = shelf.open_healed(again)
+    assert shelf.locations(healed, [one])[one.blob] == later
+    healed.close()
 
 
 def test_a_blob_is_stored_once(store: Store) -> None:
