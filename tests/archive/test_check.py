@@ -344,3 +344,91 @@ def scratch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr("tempfile.tempdir", str(place))
     yield
     assert list(place.iterdir()) == []
+
+
+def test_a_commit_meanwhile_hides_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison is with one state of the index, whoever commits while it goes on."""
+    import subprocess
+    import sys
+
+    from dicomfs.archive import check as checks
+
+    index = Index(copy / "index", (*TABLES, *catalog_tables.TABLES), writable=True)
+    txn = index.begin(write=True)
+    txn.put(b"pBOGUS\0" + catalog_tables.U64.pack(1025), b"", db=index.tables["find"])
+    index.commit(txn)
+    index.close()
+    (copy.parent / "new").write_bytes(make_instance(patient="new"))
+    program = (
+        "import sys, pathlib; from dicomfs.archive.ingest import ImportOptions, import_paths;"
+        "import_paths(pathlib.Path(sys.argv[1]), [pathlib.Path(sys.argv[2])], ImportOptions(jobs=1))"
+    )
+    compare = checks.compare_fold
+
+    def meanwhile(*arguments: object) -> int:
+        subprocess.run([sys.executable, "-c", program, str(copy), str(copy.parent / "new")], check=True)
+        return compare(*arguments)
+
+    monkeypatch.setattr(checks, "compare_fold", meanwhile)
+    problems = check(copy).problems
+    assert [problem.what for problem in problems if "'find'" in problem.what]
+    assert len(problems) == 1
+
+
+def test_a_copy_that_was_replaced_is_only_noted(whole: Whole, copy: Path) -> None:
+    from isal.isal_zlib import crc32
+
+    from dicomfs.archive.floors import Floors
+    from dicomfs.archive.fold import fold_meta
+    from dicomfs.archive.ingest import open_for_writing
+    from dicomfs.store.writer import Writer
+
+    offset, length = whole.places["plain blob"]
+    with Archive.open(copy) as opened, opened.store.index.reading() as txn:
+        records = path_tables(txn, opened.store.blob_table)
+        held = {blob: opened.store.locate(txn, blob) for blob in records}
+    (blob,) = (one for one, at in held.items() if (at.pack, at.offset) == (2, offset))
+    stored = packs(copy)[1].read_bytes()[offset : offset + length]
+    store = open_for_writing(copy)
+    writer = Writer(store)
+    assert writer.add_blob(blob, codecs.PLAIN, length, stored, crc32(stored), again=True)
+    meta = Floors(0, 0, [], []).meta()
+    fold_meta(store, writer.txn, writer.seq, 1, meta)
+    writer.commit(meta, 1)
+    writer.close()
+    store.close()
+    assert check(copy, verify_files=True).problems == []
+    flip(packs(copy)[1], offset + 5)
+    report = check(copy, verify_files=True)
+    assert report.problems == []
+    assert [note for note in report.notes if "a later copy has taken its place" in note]
+    assert assert_reads_back_or_fails(copy, whole) == len(whole.contents)
+
+
+@pytest.mark.root
+def test_what_may_not_be_read_is_not_damage(copy: Path) -> None:
+    """Nor is it told as damage: the check cannot be done."""
+    import subprocess
+    import sys
+
+    program = (
+        "import os, pathlib, sys\n"
+        "from dicomfs.archive.check import check\n"
+        "from dicomfs.errors import Refused\n"
+        "import lmdb, isal.isal_zlib, zstandard\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "try:\n"
+        "    print(check(pathlib.Path(sys.argv[1])).problems)\n"
+        "except Refused:\n"
+        "    print('refused')\n"
+    )
+    # Everything but the announcement of readers may be read.
+    reachable = Path("/tmp") / f"dicomfs-refused-{os.getpid()}"
+    shutil.copytree(copy, reachable)
+    try:
+        for one in (reachable, *reachable.rglob("*")):
+            one.chmod(0o755 if one.is_dir() else 0o644)
+        told = subprocess.run([sys.executable, "-c", program, str(reachable)], capture_output=True, text=True)
+    finally:
+        shutil.rmtree(reachable)
+    assert told.stdout == "refused\n", told.stderr

@@ -60,9 +60,10 @@ class Instance(NamedTuple):
     sha256: str
 
 
-def dicomfs(*arguments: object, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+def dicomfs(*arguments: object, status: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run one command to its end and expect this exit status (None: any)."""
-    result = subprocess.run([*DICOMFS, *map(str, arguments)], capture_output=True, text=True, timeout=240)
+    told = {**os.environ, **environment}
+    result = subprocess.run([*DICOMFS, *map(str, arguments)], capture_output=True, text=True, timeout=240, env=told)
     shown = f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
     assert "Traceback" not in result.stderr, shown
     if status is not None:

@@ -132,3 +132,28 @@ def test_disk_that_may_not_be_written(source: Source, small_source: Source, tmp_
         subprocess.run(["mount", "-o", "remount,rw", place], check=True)
         dicomfs("import", source.path, "-a", archive)
         assert digests(assert_sound(archive)) == sorted(source.digests + small_source.digests)
+
+
+def test_no_room_for_a_second_index(source: Source, archive_path: Path) -> None:
+    """A rebuild leaves what was there, and a check says where it wants the room."""
+    dicomfs("import", source.path, "-a", archive_path)
+    before = assert_sound(archive_path)
+    packs = archive_path / "packs"
+    with disk(24) as place:
+        archive = place / "archive"
+        subprocess.run(["cp", "-a", "--sparse=always", archive_path, archive], check=True)
+        shutil.rmtree(archive / "packs")
+        (archive / "packs").symlink_to(packs)
+        filler = fill(place, leave_kilobytes=64)
+
+        failed = dicomfs("reindex", "-a", archive, status=1)
+
+        assert "the disk is full" in failed.stderr
+        assert sorted(path.name for path in archive.iterdir() if "index" in path.name) == ["index"]
+        assert catalog(archive) == before
+        failed = dicomfs("check", "-a", archive, status=1, TMPDIR=str(place))
+        assert "TMPDIR" in failed.stderr
+        filler.unlink()
+        dicomfs("check", "-a", archive, TMPDIR=str(place))
+        dicomfs("reindex", "-a", archive)
+        assert catalog(archive) == before
