@@ -72,7 +72,7 @@ def dicomfs(*arguments: object, status: int | None = 0, **environment: str) -> s
 
 
 def start(*arguments: object, command: Sequence[str] = DICOMFS) -> subprocess.Popen[str]:
-    """Start one command in a process group of its own."""
+    """Start one command in a session of its own."""
     return subprocess.Popen(
         [*command, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -98,19 +98,20 @@ def import_until(step: str, commit: int, source: Path, archive: Path) -> None:
 
 def kill(process: subprocess.Popen[str]) -> None:
     """Kill -9 a command with all its worker processes, and wait for its end."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    for pid in (process.pid, *members(process.pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.communicate()
 
 
-def members(group: int) -> list[int]:
-    """Return the processes of a group that still live."""
+def members(session: int) -> list[int]:
+    """Return the processes of a session that still live."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[2]) == group and fields[0] != "Z":
+                if int(fields[3]) == session and fields[0] != "Z":
                     found.append(int(entry.name))
     return sorted(found)
 
