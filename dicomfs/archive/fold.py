@@ -245,7 +245,8 @@ class Fold:
         fixed, held = self._read_study(study)
         new = bool(modality) and modality not in held["modalities"]
         if new:
-            held["modalities"].append(modality)
+            # In order, since a replay sees the series of a commit before its instances.
+            held["modalities"] = sorted([*held["modalities"], modality])
         if new or (mixed and not held["mixed"]):
             held["mixed"] = held["mixed"] or mixed
             self._txn.put(U64.pack(study), tables.STUDY.pack(*fixed) + _json(held), db=self._tables["study"])
