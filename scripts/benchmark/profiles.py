@@ -6,22 +6,22 @@ a table of cProfile, of the one process that matters.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmark import drives, machine
 from benchmark.listing import find, ls
 from benchmark.measure import say
-from benchmark.reading import glance, run, sequential
+from benchmark.reading import glance, mounted, run, sequential
 from benchmark.stage import Stage, names
 
 _CPROFILE = """
 import cProfile, pstats, sys
-target, out = sys.argv[1], sys.argv[2]
-sys.argv = ["dicomfs", *sys.argv[3:]]
+out = sys.argv[1]
+sys.argv = ["dicomfs", *sys.argv[2:]]
 from dicomfs.cli import main
 profile = cProfile.Profile()
 try:
@@ -40,43 +40,55 @@ def _spy() -> str | None:
     return str(beside) if beside.exists() else shutil.which("py-spy")
 
 
-def _profiled(out: Path, words: list[object], work: Callable[[], None] | None = None) -> Path:
-    """Run a dicomfs command under a profiler; `work` uses it meanwhile, and ends it."""
-    spy = _spy()
-    texts = [str(word) for word in words]
-    if spy is None:
-        kept = out.with_suffix(".txt")
-        command = [sys.executable, "-c", _CPROFILE, "dicomfs", str(kept), *texts]
-    else:
-        kept = out.with_suffix(".svg")
-        options = ["--subprocesses", "--native", "--rate", _RATE, "--output", str(kept), "--format", "flamegraph"]
-        command = [spy, "record", *options, "--", *drives.DICOMFS, *texts]
+def _run(out: Path, command: list[str]) -> None:
     with open(out.with_suffix(".log"), "w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            if work is not None:
-                work()
-        finally:
-            process.wait()
-    return kept
+        subprocess.run(command, stdout=log, stderr=log, check=False)
+
+
+def _import(out: Path, words: list[object]) -> Path:
+    """Profile a dicomfs command from its start to its end, workers included."""
+    spy, texts = _spy(), [str(word) for word in words]
+    if spy is None:
+        _run(out, [sys.executable, "-c", _CPROFILE, str(out.with_suffix(".txt")), *texts])
+        return out.with_suffix(".txt")
+    _run(out, [*_record(spy, out), "--subprocesses", "--", *drives.DICOMFS, *texts])
+    return out.with_suffix(".svg")
+
+
+def _record(spy: str, out: Path) -> list[str]:
+    return [
+        spy,
+        "record",
+        "--native",
+        "--rate",
+        _RATE,
+        "--format",
+        "flamegraph",
+        "--output",
+        str(out.with_suffix(".svg")),
+    ]
 
 
 def _drive(stage: Stage, out: Path, archive: Path, work: Callable[[Path], None]) -> Path:
-    """Profile the process of a drive while `work` uses it."""
-    mountpoint = stage.mountpoint("profiled")
-    mountpoint.mkdir(parents=True, exist_ok=True)
-
-    def use() -> None:
-        while not os.path.ismount(mountpoint):
-            time.sleep(0.01)
-        os.listdir(mountpoint)
+    """Profile the process of a drive while `work` uses it; py-spy sees nothing of its start."""
+    spy = _spy()
+    drive = stage.dicomfs(archive, "profiled")
+    kept = out.with_suffix(".txt" if spy is None else ".svg")
+    if spy is None:
+        drive.run_as([sys.executable, "-c", _CPROFILE, str(kept)])
+    with mounted(drive), open(out.with_suffix(".log"), "w", encoding="utf-8") as log:
+        recorder = None
+        if spy is not None:
+            command = [*_record(spy, out), "--pid", str(drive.pid)]
+            recorder = subprocess.Popen(command, stdout=log, stderr=log)
+            machine.settle([drive.pid])
         try:
-            work(mountpoint)
+            work(drive.path)
         finally:
-            # The profiler's own child is the drive: unmounting ends it.
-            drives.dicomfs("umount", mountpoint)
-
-    return _profiled(out, ["mount", "--foreground", "-o", "views=patients", archive, mountpoint], use)
+            if recorder is not None:
+                recorder.send_signal(signal.SIGINT)
+                recorder.wait()
+    return kept
 
 
 def _forget() -> None:
@@ -90,7 +102,7 @@ def profile_import(stage: Stage, out: Path) -> Path:
     target = stage.fresh("import")
     drives.dicomfs("init", target)
     machine.warm(sources)
-    kept = _profiled(out, ["import", "-a", target, *sources])
+    kept = _import(out, ["import", "-a", target, *sources])
     stage.clear("import")
     return kept
 
