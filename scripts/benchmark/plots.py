@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FAMILIES = {
-    "reading": ("MB/s, more is better", ("sequential", "parallel", "cp", "rsync")),
-    "listing": ("files/s, more is better", ("open", "find", "ls", "wide", "wide-lookup")),
-    "importing": ("files/s, more is better", ("import-ct", "import-mr")),
+    "reading": ("MB/s, more is better (log)", ("sequential", "parallel", "cp", "rsync")),
+    "listing": ("files/s, more is better (log)", ("open", "find", "ls", "wide", "wide-lookup")),
+    "importing": ("files/s, more is better (log)", ("import-ct", "import-mr")),
 }
 _COLOURS = {"ext4": "#9aa0a6", "cfs": "#4c78a8", "cfs-4-threads": "#88a9cc", "dicomfs": "#d1495b",
             "dicomfs-fast": "#edae49", "pydicom": "#66a182"}  # fmt: skip

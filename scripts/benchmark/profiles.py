@@ -51,26 +51,19 @@ def _import(out: Path, words: list[object]) -> Path:
     if spy is None:
         _run(out, [sys.executable, "-c", _CPROFILE, str(out.with_suffix(".txt")), *texts])
         return out.with_suffix(".txt")
-    _run(out, [*_record(spy, out), "--subprocesses", "--", *drives.DICOMFS, *texts])
+    _run(out, [*_record(spy, out), "--native", "--subprocesses", "--", *drives.DICOMFS, *texts])
     return out.with_suffix(".svg")
 
 
 def _record(spy: str, out: Path) -> list[str]:
-    return [
-        spy,
-        "record",
-        "--native",
-        "--rate",
-        _RATE,
-        "--format",
-        "flamegraph",
-        "--output",
-        str(out.with_suffix(".svg")),
-    ]
+    return [spy, "record", "--rate", _RATE, "--format", "flamegraph", "--output", str(out.with_suffix(".svg"))]
 
 
 def _drive(stage: Stage, out: Path, archive: Path, work: Callable[[Path], None]) -> Path:
-    """Profile the process of a drive while `work` uses it; py-spy sees nothing of its start."""
+    """Profile the process of a drive while `work` uses it; py-spy sees nothing of its start.
+
+    It looks at the thread that holds the GIL alone, since it takes threads that wait for epoll or for work for busy.
+    """
     spy = _spy()
     drive = stage.dicomfs(archive, "profiled")
     kept = out.with_suffix(".txt" if spy is None else ".svg")
@@ -79,7 +72,7 @@ def _drive(stage: Stage, out: Path, archive: Path, work: Callable[[Path], None])
     with mounted(drive), open(out.with_suffix(".log"), "w", encoding="utf-8") as log:
         recorder = None
         if spy is not None:
-            command = [*_record(spy, out), "--pid", str(drive.pid)]
+            command = [*_record(spy, out), "--gil", "--pid", str(drive.pid)]
             recorder = subprocess.Popen(command, stdout=log, stderr=log)
             machine.settle([drive.pid])
         try:

@@ -62,6 +62,7 @@ def targets(sizes: Sizes) -> list[Target]:
         Target("stored", "corpus", "", "at most", 0.6),
         Target("start", f"{largest}", "", "at most", 1.0),
         Target("memory", f"RssAnon, {largest}", "", "at most", 150),
+        Target("memory", f"VmRSS, {largest}", "", "at most", 150),
         Target("query", f"{largest}", "", "at most", 0.020),
         Target("series", f"{long} instances", f"{short} instances", "time at most", 1.25, long / short),
         Target("orthanc-find", "dicomfs", "davfs2", "speed at least", 1.0),
