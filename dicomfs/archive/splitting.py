@@ -32,7 +32,8 @@ from dicomfs.store.recipe import MAX_BLOB, BlobId, Extent, Recipe
 BUFFER: Final = 64 << 20
 """Files up to this size are read into one buffer that is used again; larger ones are mapped."""
 _SNIFFED: Final = 1 << 18
-"""Of a longer file so much is looked at before all of it is read: sticks hold videos and disk images, too."""
+_SNIFFED_ABOVE: Final = 8 << 20
+"""Of a longer file some is looked at before all of it is read: sticks hold videos and disk images, too."""
 _HEADER_LEVEL: Final = 3
 _MAX_LITERAL: Final = 32 << 20
 _MAX_SPANS: Final = 1 << 19
@@ -154,7 +155,7 @@ class Splitter:
         try:
             with open(path, "rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                if size > _SNIFFED and locate(os.pread(file.fileno(), _SNIFFED, 0)) is None:
+                if size > _SNIFFED_ABOVE and locate(os.pread(file.fileno(), _SNIFFED, 0)) is None:
                     self._foreign(os.pread(file.fileno(), 512, 0), size)
                     return
                 if size <= BUFFER:
