@@ -133,15 +133,16 @@ class View:
     def children(self, parent: int, after: int = 0) -> Iterator[Child]:
         """Walk a directory in the order of inode numbers, past the one given: one cursor scan."""
         cursor = self._txn.cursor(db=self._tables["child"])
-        prefix = U64.pack(parent)
         if not cursor.set_range(PAIR.pack(parent, after + 1)):
             return
-        unpack, fixed, number = CHILD.unpack_from, CHILD.size, U64.unpack_from
+        # Local names: this runs once for each file of a walk.
+        unpack, fixed, pair, directory = CHILD.unpack_from, CHILD.size, PAIR.unpack, DIRECTORY
         for key, value in cursor.iternext():
-            if key[:8] != prefix:
+            above, ino = pair(key)
+            if above != parent:
                 return
             kind, size, mtime_ns, subdirectories = unpack(value)
-            yield number(key, 8)[0], kind == DIRECTORY, size, mtime_ns, subdirectories, value[fixed:]
+            yield ino, kind == directory, size, mtime_ns, subdirectories, value[fixed:]
 
     def path(self, ino: int) -> str:
         """Return the path of a directory or an instance below the mount point; '' for an earlier version."""
