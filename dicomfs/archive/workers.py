@@ -3,6 +3,7 @@
 import contextlib
 import mmap
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -43,13 +44,14 @@ class _Worker:
         # -P: what lies in the current directory must not be imported.
         command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), str(memory_fd)]
         command += [str(number * SLOTS), str(archive), codec, "1" if dry_run else "0"]
-        with theirs:
+        # Ctrl-C goes to the whole group of the terminal; the coordinator decides what it means. The worker is in
+        # a group of its own, and SIGINT never reaches it: it keeps the mask that it is born with.
+        with theirs, _blocked(signal.SIGINT):
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), memory_fd),
                 env={**os.environ, "PYTHONPATH": path},
-                # Ctrl-C goes to the whole group of the terminal; the coordinator decides what it means.
                 process_group=0,
             )
         self.connection = Connection(ours.detach())
@@ -62,6 +64,15 @@ class _Worker:
         """Return the first file that was not told of."""
         batch = self.batches[sum(last for _, _, last in self.chunks)]
         return batch[min(self.answered, len(batch) - 1)]
+
+
+@contextlib.contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Workers:
