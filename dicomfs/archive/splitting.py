@@ -155,9 +155,11 @@ class Splitter:
         try:
             with open(path, "rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                if size > _SNIFFED_ABOVE and locate(os.pread(file.fileno(), _SNIFFED, 0)) is None:
-                    self._foreign(os.pread(file.fileno(), 512, 0), size)
-                    return
+                if size > _SNIFFED_ABOVE:
+                    head = os.pread(file.fileno(), _SNIFFED, 0)
+                    if locate(head) is None:
+                        self._foreign(head[:512], size)
+                        return
                 if size <= BUFFER:
                     self._split(self._read(file.fileno()), mapped=False)
                     return
