@@ -1,7 +1,8 @@
 """The attributes that the catalog keeps of an instance, at the level of the hierarchy each belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from dicomfs.dicom.charset import CharacterSet
@@ -72,22 +73,58 @@ LONGEST_UID: Final = 8192
 TAGS: Final = {keyword: tag for tag, _, keyword, _ in TABLE}
 
 
-def attributes(
-    values: Mapping[int, tuple[str, bytes]], charset: CharacterSet, transfer_syntax: str, *, big: bool
-) -> Attributes:
-    """Read the catalog's attributes off values by tag, each with its VR ('' or UN where it is not told)."""
-    levels: tuple[dict[str, Value], ...] = ({}, {}, {}, {})
-    for tag, level, keyword, usual_vr in TABLE:
-        if tag not in values:
+_KEPT: Final = 32
+_SHORT: Final = 64
+_OF_LEVEL: Final = tuple(
+    tuple((tag, keyword, vr) for tag, at, keyword, vr in TABLE if at == level)
+    for level in (_PATIENT, _STUDY, _SERIES, _INSTANCE)
+)
+_TAGS_OF: Final = tuple(tuple(tag for tag, _, _ in level) for level in _OF_LEVEL)
+
+Raw: TypeAlias = tuple[str, bytes]
+"""The bytes of a value, with its VR: '' or UN where it is not told."""
+
+
+def attributes(values: Mapping[int, Raw], charset: CharacterSet, transfer_syntax: str, *, big: bool) -> Attributes:
+    """Read the catalog's attributes off values by tag.
+
+    Files that say the same of patient, study or series share one dictionary, which nobody may change.
+    """
+    patient, study, series, own = (tuple(map(values.get, tags)) for tags in _TAGS_OF)
+    instance = _read(_INSTANCE, own, charset, big)
+    if transfer_syntax:
+        instance["TransferSyntaxUID"] = transfer_syntax
+    return Attributes(
+        _read_again(_PATIENT, patient, charset, big),
+        _read_again(_STUDY, study, charset, big),
+        _read_again(_SERIES, series, charset, big),
+        instance,
+    )
+
+
+def _read(level: int, values: Sequence[Raw | None], charset: CharacterSet, big: bool) -> dict[str, Value]:
+    read: dict[str, Value] = {}
+    for raw, (_, keyword, usual_vr) in zip(values, _OF_LEVEL[level], strict=True):
+        if raw is None:
             continue
-        vr, value = values[tag]
+        vr, value = raw
         if not vr or vr == "UN":
             vr = usual_vr
-        longest = LONGEST_UID if vr == "UI" else LONGEST
-        shown = (text(vr, value[: longest * 8], charset, big=big) or "")[:longest]
-        if shown:
-            number = integer(vr, shown)
-            levels[level][keyword] = shown if number is None else number
-    if transfer_syntax:
-        levels[_INSTANCE]["TransferSyntaxUID"] = transfer_syntax
-    return Attributes(*levels)
+        # Most values of an instance are those of the one before.
+        shown = (_shown_again if len(value) <= _SHORT else _shown)(vr, value, charset, big)
+        if shown != "":
+            read[keyword] = shown
+    return read
+
+
+_read_again: Final = lru_cache(_KEPT)(_read)
+
+
+def _shown(vr: str, value: bytes, charset: CharacterSet, big: bool) -> Value:
+    longest = LONGEST_UID if vr == "UI" else LONGEST
+    shown = (text(vr, value[: longest * 8], charset, big=big) or "")[:longest]
+    number = integer(vr, shown)
+    return shown if number is None else number
+
+
+_shown_again: Final = lru_cache(_KEPT * _SHORT)(_shown)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from dicomfs.dicom import part10, split
-from dicomfs.dicom.attributes import SPECIFIC_CHARACTER_SET, TABLE, Attributes, attributes
+from dicomfs.dicom.attributes import LONGEST_UID, SPECIFIC_CHARACTER_SET, TABLE, Attributes, Raw, attributes
 from dicomfs.dicom.charset import character_set
 from dicomfs.dicom.encoding import Data
 from dicomfs.dicom.headers import recognised
@@ -20,8 +20,9 @@ SAMPLES_PER_PIXEL: Final = 0x00280002
 PHOTOMETRIC_INTERPRETATION: Final = 0x00280004
 
 _UIDS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-Values: TypeAlias = dict[int, tuple[str, bytes]]
-"""Values by tag, each with its VR, '' where the encoding does not tell it."""
+Values: TypeAlias = dict[int, Raw]
+_LONGEST: Final = LONGEST_UID * 8
+"""No more of a value than this is looked at."""
 _WANTED: Final = frozenset(
     (
         SPECIFIC_CHARACTER_SET,
@@ -90,8 +91,11 @@ def _describe_deflated(data: Data, file: Part10) -> Described:
 
 
 def _values(data: Data, walk: Walk) -> Values:
-    names = walk.encoding.vr_names
-    return {tag: (names.get(vr, ""), bytes(data[start:end])) for tag, (vr, start, end) in walk.found.items()}
+    name = walk.encoding.vr_names.get
+    return {
+        tag: (name(vr, ""), bytes(data[start : end if end - start <= _LONGEST else start + _LONGEST]))
+        for tag, (vr, start, end) in walk.found.items()
+    }
 
 
 def _attributes(values: Values, file: Part10) -> Attributes:

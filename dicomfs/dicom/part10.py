@@ -165,14 +165,22 @@ def _meta_information(data: Data, position: int) -> tuple[int, dict[int, bytes],
     meta: dict[int, bytes] = {}
     size = len(data)
     encoding = recognised(data, position, size, EXPLICIT_LITTLE)
-    while position + 8 <= size and encoding.turn(encoding.item(data, position)[0]) >> 16 == META_GROUP:
-        element = element_at(data, position, size, encoding)
-        end = element.end(size)
-        if end < 0:
-            return position, meta, Fault(True, position, too_long(shown(element.tag), position, element.length))
-        if element.value < 0 or element.length == UNDEFINED:
+    header, short_vrs, implicit, turn = encoding.header, encoding.short_vrs, encoding.implicit, encoding.turn
+    while position + 8 <= size:
+        raw, *rest = header(data, position)
+        tag = turn(raw)
+        if tag >> 16 != META_GROUP:
             break
-        if element.length <= LONGEST_UID:
-            meta[element.tag] = bytes(data[element.value : end])
+        if implicit or rest[0] in short_vrs:
+            value, length = position + 8, rest[-1]
+        else:
+            tag, _, value, length = element_at(data, position, size, encoding)
+        end = value if length == UNDEFINED else value + length
+        if not 0 <= end <= size:
+            return position, meta, Fault(True, position, too_long(shown(tag), position, length))
+        if length == UNDEFINED:
+            break
+        if length <= LONGEST_UID:
+            meta[tag] = bytes(data[value:end])
         position = end
     return position, meta, None
