@@ -1,7 +1,6 @@
 """The benchmark's command line: which probes, how large, where, and what to leave behind."""
 
 import argparse
-import json
 import shutil
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmark import importing, listing, machine, orthanc, profiles, reading, report, scale
+from benchmark import importing, listing, machine, memory, orthanc, peer, profiles, reading, report, scale
 from benchmark.measure import Failed, Results, say
 from benchmark.stage import FULL, QUICK, TINY, Stage
 
@@ -31,9 +30,10 @@ PROBES: dict[str, Callable[[Stage], None]] = {
     "query": scale.probe_query,
     "growth": listing.probe_growth,
     "orthanc": orthanc.probe_orthanc,
+    "script": peer.probe_script,
 }
 """In the order in which they run."""
-_ASKED_FOR = {"orthanc"}
+_ASKED_FOR = {"script"}
 """These run only when they are named."""
 
 _WORK = Path("/var/tmp/dicomfs-bench")
@@ -53,6 +53,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--tiny", action="store_true", help="a handful of files, caches left alone: does everything work?"
     )
+    parser.add_argument(
+        "--no-warm-memory", action="store_true", help="do not touch free memory first, as virtual machines need it"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="how often each contestant runs (default: 5)")
     parser.add_argument("--work", type=Path, default=_WORK, help=f"where data and archives lie (default: {_WORK})")
     parser.add_argument("--clean", action="store_true", help="remove the work directory's data in the end")
@@ -71,6 +74,10 @@ def _measure(chosen: argparse.Namespace, stage: Stage) -> None:
     directory = stage.work / "results"
     directory.mkdir(exist_ok=True)
     kept = directory / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    if not (chosen.no_warm_memory or chosen.tiny):
+        results.machine["memory"] = memory.warm()
+        if hint := memory.hint():
+            results.note(hint)
     if not machine.DROPS_CACHES:
         results.note("drives were mounted anew for each run instead of dropping caches; one read-ahead only")
     for name, probe in PROBES.items():
@@ -80,7 +87,7 @@ def _measure(chosen: argparse.Namespace, stage: Stage) -> None:
             except (Failed, OSError, subprocess.CalledProcessError) as error:
                 results.note(f"{name} failed: {error}")
             results.sizes = stage.describe()
-            kept.write_text(results.encode(), encoding="utf-8")
+            kept.write_text(report.document(results), encoding="utf-8")
     say(f"kept as {kept}")
 
 
@@ -109,7 +116,7 @@ def main() -> None:
         from benchmark import plots
 
         plots.draw(results, chosen.plots)
-    print(json.dumps(json.loads(results.encode())) if chosen.json else report.table(results, sizes))
+    print(report.document(results) if chosen.json else report.table(results))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The table of a run: every figure once, with the demands on it."""
 
+import json
 import statistics
+from dataclasses import asdict
 
 from benchmark.measure import Figure, Results
 from benchmark.stage import Sizes
@@ -9,9 +11,21 @@ from benchmark.targets import Target, targets
 _HEAD = ("probe", "contestant", "median", "spread", "rate", "drive's CPU", "ratio", "target", "verdict")
 
 
-def table(results: Results, sizes: Sizes) -> str:
+def document(results: Results) -> str:
+    """Return the results as JSON, with the demands and what became of them."""
+    held = json.loads(results.encode())
+    held["targets"] = [
+        {**asdict(demand), "ratio": ratio, "verdict": _judged(demand, ratio)}
+        for demand in targets(Sizes.of(results.sizes))
+        for ratio in (demand.ratio(results),)
+        if demand.figure(results) is not None
+    ]
+    return json.dumps(held, indent=1, ensure_ascii=False)
+
+
+def table(results: Results) -> str:
     """Return the results as a Markdown table, which is readable as it is."""
-    demands = targets(sizes)
+    demands = targets(Sizes.of(results.sizes))
     rows: list[tuple[str, ...]] = []
     for figure in results.figures:
         mine = [demand for demand in demands if demand.figure(results) is figure]
@@ -28,8 +42,9 @@ def _conditions(results: Results) -> list[str]:
     sizes = ", ".join(f"{name} {value}" for name, value in results.sizes.items())
     hardware = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_mib']} MiB"
     system = f"Linux {machine['kernel']}, {machine['filesystem']}, Python {machine['python']}"
+    touched = f"; {machine['memory']}" if "memory" in machine else ""
     return [
-        f"{hardware}, {system}; {machine['date']}, load {machine['load']}",
+        f"{hardware}, {system}; {machine['date']}, load {machine['load']}{touched}",
         f"{results.rounds} rounds, medians; sizes: {sizes}",
     ]
 
@@ -57,10 +72,14 @@ def _verdict(results: Results, demand: Target | None) -> tuple[str, str, str]:
     if demand is None:
         return "", "", ""
     ratio = demand.ratio(results)
+    shown = f"{ratio:.2f}" if ratio is not None and demand.against else ""
+    return shown, _demand(demand), _judged(demand, ratio)
+
+
+def _judged(demand: Target, ratio: float | None) -> str:
     if ratio is None:
-        return "", _demand(demand), "not measured"
-    shown = f"{ratio:.2f}" if demand.against else ""
-    return shown, _demand(demand), "met" if demand.met(ratio) else "MISSED"
+        return "not measured"
+    return "met" if demand.met(ratio) else "MISSED"
 
 
 def _demand(demand: Target) -> str:

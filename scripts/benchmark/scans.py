@@ -64,7 +64,7 @@ def _noise(side: int, strength: float) -> tuple[Samples, ...]:
     return tuple(fields)
 
 
-def _sample(name: str) -> Dataset:
+def sample(name: str) -> Dataset:
     """Return one of the files that pydicom brings."""
     path = get_testdata_file(name)
     assert isinstance(path, str)
@@ -81,8 +81,8 @@ def _enlarged(image: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 
 
 @cache
-def _anatomy(sample: str, side: int) -> Samples:
-    dataset = _sample(sample)
+def _anatomy(name: str, side: int) -> Samples:
+    dataset = sample(name)
     return np.asarray(_enlarged(dataset.pixel_array.astype(float), side).astype(np.int16))
 
 
@@ -159,8 +159,8 @@ MARKS = {
 }
 
 
-def _series_template(sample: str, side: int, patient: str, description: str) -> Template:
-    dataset = _sample(sample)
+def _series_template(name: str, side: int, patient: str, description: str) -> Template:
+    dataset = sample(name)
     dataset.PatientID, dataset.PatientName = patient, f"Bench^{patient}"
     dataset.StudyDescription, dataset.SeriesDescription, dataset.SeriesNumber = description, "AX 1.0", 1
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = MARKS["study"], MARKS["series"]
@@ -220,7 +220,7 @@ def write_mr(directory: Path, files: int, slices: int = 200) -> None:
 def write_giant(directory: Path, frames: int) -> None:
     """Write one multi-frame object."""
     directory.mkdir(parents=True)
-    dataset = _sample("CT_small.dcm")
+    dataset = sample("CT_small.dcm")
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid("giant"))

@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import dicomfs
-from benchmark import catalog, drives, machine, scans
+from benchmark import catalog, cohort, drives, machine, scans
 from benchmark.catalog import SeriesPlan
 from benchmark.drives import Drive
 from benchmark.measure import Results, say, timed
@@ -35,16 +36,28 @@ class Sizes:
     """Of the wide directory."""
     series: tuple[int, ...] = (100, 1_000, 20_000)
     """Instances of the series whose listings are compared."""
+    cohort_slices: int = 32
+    """Of each series of the cohort that Orthanc gets, too."""
+    cohort_frames: int = 400
+    """Of its multi-frame object."""
+
+    @classmethod
+    def of(cls, told: Mapping[str, object]) -> "Sizes":
+        """Return the sizes that are told with results, where other things are told, too."""
+        held: dict[str, Any] = {name: told[name] for name in cls.__slots__ if name in told}
+        held = {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()}
+        return cls(**held)
 
 
 FULL = Sizes()
 QUICK = Sizes(
     ct_slices=100, mr_files=1000, giant_frames=256, opened=200, growth=(1000, 5000, 20_000), listed=20_000,
-    patients=5000, series=(100, 500, 2000),
+    patients=5000, series=(100, 500, 2000), cohort_slices=8, cohort_frames=100,
 )  # fmt: skip
 TINY = Sizes(
-    ct_slices=3, mr_files=6, giant_frames=4, opened=3, growth=(100, 200), listed=200, patients=30, series=(5, 20)
-)
+    ct_slices=3, mr_files=6, giant_frames=4, opened=3, growth=(100, 200), listed=200, patients=30, series=(5, 20),
+    cohort_slices=1, cohort_frames=4,
+)  # fmt: skip
 
 
 class Stage:
@@ -83,6 +96,12 @@ class Stage:
         frames = self.sizes.giant_frames
         return self._source("giant", lambda place: scans.write_giant(place, frames), frames=frames) / "giant.dcm"
 
+    @property
+    def cohort(self) -> Path:
+        """The small cohort that Orthanc gets, too: a directory for each patient."""
+        slices, frames = self.sizes.cohort_slices, self.sizes.cohort_frames
+        return self._source("cohort", lambda place: cohort.write(place, slices, frames), slices=slices, frames=frames)
+
     def _source(self, name: str, make: "scans.Make", **parameters: object) -> Path:
         place = self.work / "source" / name
         return scans.made(place, partial(self._told, f"making {name}", make), **parameters)
@@ -103,6 +122,18 @@ class Stage:
             drives.dicomfs("import", "-a", place, study, giant)
 
         return self._archive(f"scans-{codec}", make, **parameters)
+
+    @property
+    def cohort_archive(self) -> Path:
+        """An archive of the cohort, with the default codec."""
+        source = self.cohort
+
+        def make(place: Path) -> None:
+            drives.dicomfs("init", place)
+            drives.dicomfs("import", "-a", place, source)
+
+        parameters = {"slices": self.sizes.cohort_slices, "frames": self.sizes.cohort_frames}
+        return self._archive("cohort", make, **parameters)
 
     def catalog(self, instances: int) -> Path:
         """Return an archive with a catalog like a clinic's."""
@@ -157,7 +188,7 @@ class Stage:
         """Return the sizes, with bytes where the data have been made."""
         sources = self.work / "source"
         held: dict[str, object] = json.loads(json.dumps(asdict(self.sizes)))
-        for name in ("ct", "mr", "giant"):
+        for name in ("ct", "mr", "giant", "cohort"):
             if (sources / name).is_dir():
                 held[f"{name}_bytes"] = sum(path.stat().st_size for path in machine.files_below(sources / name))
         return held

@@ -42,6 +42,13 @@ FIGURES = {
     "growth": {"cfs, 100", "cfs, 200", "dicomfs, 100", "dicomfs, 200"},
 }
 
+BESIDE_ORTHANC = {
+    "orthanc-find": {"ext4", "dicomfs-fast", "davfs2", "davfs2, warm"},
+    "orthanc-rand-200x4k-big": {"ext4", "dicomfs-fast", "davfs2"},
+    "orthanc-import": {"orthanc", "orthanc, 4 connections", "dicomfs-fast"},
+    "orthanc-stored": {"orthanc", "dicomfs-fast"},
+}
+
 
 def bench(work: Path, *words: str) -> str:
     command = [sys.executable, "-m", "benchmark", "--tiny", "--rounds", "1", "--work", str(work), *words]
@@ -73,6 +80,18 @@ def test_probe(results: dict[str, list[dict[str, Any]]], probe: str) -> None:
     assert all(value > 0 for figure in results[probe] for value in figure["values"])
 
 
+@pytest.mark.skipif(
+    shutil.which("Orthanc") is None or shutil.which("mount.davfs") is None, reason="no Orthanc, no davfs2"
+)
+def test_beside_orthanc(results: dict[str, list[dict[str, Any]]]) -> None:
+    for probe, contestants in BESIDE_ORTHANC.items():
+        assert contestants <= {figure["contestant"] for figure in results[probe]}
+    assert {figure["contestant"]: figure["values"] for figure in results["orthanc-different"]} == {
+        "dicomfs-fast": [0],
+        "davfs2": [0],
+    }
+
+
 def test_one_probe_alone(work: Path) -> None:
     shown = bench(work, "open")
     kept = max((work / "results").iterdir())
@@ -80,6 +99,10 @@ def test_one_probe_alone(work: Path) -> None:
     assert "time at most 2.5 of cfs" in shown
     assert "| find" not in shown
     assert bench(work, "--from", str(kept)) == shown
+    told = json.loads(bench(work, "--from", str(kept), "--json"))["targets"]
+    assert [(demand["probe"], demand["bound"], demand["verdict"] in {"met", "MISSED"}) for demand in told] == [
+        ("open", 2.5, True)
+    ]
 
 
 def test_the_c_filesystem_shows_the_same(work: Path) -> None:
