@@ -235,14 +235,14 @@ class _Coordinator:
         return inode is not None and tables.InstanceInode.parse(inode).parent == tables.NOWHERE
 
     def _take_blob(self, item: StoredBlob, memory: memoryview) -> None:
-        blob, codec, length, at, size, crc, crcs, hurt = item
+        blob, codec, length, at, size, crc, checks, hurt = item
         again = hurt and blob not in self._mended
         if self._refused and not again:
             return
         if again:
             self._mended.add(blob)
             self._repairs = True
-        if self._writer.add_blob(blob, codec, length, memory[at : at + size], crc, crcs, again=again):
+        if self._writer.add_blob(blob, codec, length, memory[at : at + size], crc, checks, again=again):
             self._new_bulk += length
             self._new_stored += size
             if self._writer.pending_bytes >= _GIANT_BYTES:
@@ -271,7 +271,7 @@ class _Coordinator:
         if base is None:
             return 0
         crc = crc32(base.stored)
-        added = self._writer.add_blob(base.blob, base.codec, base.length, base.stored, crc, prefix=b"h/")
+        added = self._writer.add_blob(base.blob, base.codec, base.length, base.stored, crc, (crc,), prefix=b"h/")
         return len(base.stored) if added else 0
 
     def _end_file(self, file: Ended) -> None:

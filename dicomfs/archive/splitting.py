@@ -26,7 +26,7 @@ from dicomfs.dicom.split import FRAGMENT, FRAME, LITERAL, Span
 from dicomfs.errors import Damaged, DicomfsError
 from dicomfs.store import codec as codecs
 from dicomfs.store import recipe as recipes
-from dicomfs.store.location import crcs_for
+from dicomfs.store.codec import Checks
 from dicomfs.store.recipe import MAX_BLOB, BlobId, Extent, Recipe
 
 BUFFER: Final = 64 << 20
@@ -88,7 +88,7 @@ class Sink(Protocol):
         length: int,
         stored: bytes | View,
         crc: int,
-        crcs: tuple[int, ...],
+        checks: Checks,
         *,
         again: bool = False,
     ) -> None:
@@ -268,18 +268,18 @@ class Splitter:
         (held,) = self._known.blobs([blob])
         if held == Held.WHOLE:
             return blob
-        codec, stored = codecs.PLAIN, data
         if self._coded and piece.kind != FRAGMENT:
-            codec, coded = codecs.encode(data, piece.sample_bytes if piece.kind == FRAME else 1)
-            stored = memoryview(coded)
-            if not _same(codecs.decode(codec, stored, len(data)), data):
-                codec, stored = codecs.PLAIN, data
-        crc = crc32(stored)
-        crcs = crcs_for(codec, stored, crc)
-        if held == Held.HURT:
-            self._sink.blob(blob, codec, len(data), stored, crc, crcs, again=True)
+            coded = codecs.encode(data, piece.sample_bytes if piece.kind == FRAME else 1)
+            if coded.stored is not data and not codecs.decodes_to(coded, data):
+                coded = codecs.plain(data)
         else:
-            self._sink.blob(blob, codec, len(data), stored, crc, crcs)
+            coded = codecs.plain(data)
+        codec, stored, checks = coded
+        crc = crc32(stored)
+        if held == Held.HURT:
+            self._sink.blob(blob, codec, len(data), stored, crc, checks, again=True)
+        else:
+            self._sink.blob(blob, codec, len(data), stored, crc, checks)
         return blob
 
     def _header(self, recipe: bytes, literals: bytes, attributes: Levels, extents: list[Extent]) -> tuple[bytes, bytes]:
@@ -374,9 +374,3 @@ def _replays(recipe: Recipe, extents: list[Extent]) -> bool:
         elif length:
             joined.append((length, blob))
     return joined == list(zip(recipe.lengths, recipe.blobs, strict=True))
-
-
-def _same(one: memoryview, other: memoryview) -> bool:
-    import numpy as np
-
-    return np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8))

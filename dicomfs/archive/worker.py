@@ -24,6 +24,7 @@ from dicomfs.archive.splitting import Held, Row, Splitter
 from dicomfs.archive.tables import U64
 from dicomfs.errors import Damaged
 from dicomfs.store import location as locations
+from dicomfs.store.codec import Checks
 from dicomfs.store.recipe import BlobId
 
 SLOT_BYTES: Final = 32 << 20
@@ -58,7 +59,7 @@ class StoredBlob(NamedTuple):
     at: int
     size: int
     crc: int
-    crcs: tuple[int, ...]
+    checks: Checks
     again: bool
     """Whether it is stored, but damaged there."""
 
@@ -174,7 +175,7 @@ class SlotSink:
         length: int,
         stored: bytes | memoryview,
         crc: int,
-        crcs: tuple[int, ...],
+        checks: Checks,
         *,
         again: bool = False,
     ) -> None:
@@ -189,7 +190,7 @@ class SlotSink:
         at = self._slot * SLOT_BYTES + self._used
         self._memory[at : at + size] = stored
         self._used += size
-        self._items.append(StoredBlob(blob, codec, length, at, size, crc, crcs, again))
+        self._items.append(StoredBlob(blob, codec, length, at, size, crc, checks, again))
 
     def row(self, row: Row) -> None:
         """End a file that was split."""

@@ -1,18 +1,24 @@
 """A file put together from its recipe, readable at any offset."""
 
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import Final
 
 from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
+from dicomfs.store.ahead import Window
 from dicomfs.store.blobs import BlobReader
 from dicomfs.store.location import Location
 from dicomfs.store.recipe import BlobId, Recipe
 
 LOOK_AHEAD: Final = 3
-"""How many blobs past the one read a sequential reader has decoded for it."""
+"""How many windows past the one read a sequential reader has made for it."""
+WINDOW: Final = 1 << 19
+"""How long a window is at least."""
+_LONG: Final = 1 << 17
+"""A read of this length is one of many: nobody who wants a header asks for so much."""
 _NEAR: Final = 4 << 20
-"""A read this close to where the last one ended counts as sequential: the kernel's arrive out of order."""
+"""A long read this close to where the last one ended goes on from it: the kernel's arrive out of order."""
 
 
 class AssembledFile:
@@ -35,12 +41,20 @@ class AssembledFile:
         self._locate = locate
         self._locations: dict[int, Location] = {}
         self._last_end = 0
+        self._windows: list[Window] = []
 
     def read_ready(self, offset: int, size: int) -> bytes | memoryview | None:
         """Return up to `size` bytes at `offset` if nothing has to be waited for, else None."""
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
+        window = self._window(offset, end)
+        if window is not None:
+            future = window.future
+            if future is None or not future.done() or future.cancelled() or future.exception() is not None:
+                return None
+            self._order(offset, end)
+            return self._taken(window, future.result(), offset, end)
         parts: list[memoryview] = []
         for number, start, stop in self._parts(offset, end):
             if self._recipe.blobs[number] is None:
@@ -51,7 +65,7 @@ class AssembledFile:
             if data is None:
                 return None
             parts.append(data)
-        self._look_ahead(offset, end)
+        self._order(offset, end)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
@@ -59,15 +73,37 @@ class AssembledFile:
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
-        self._look_ahead(offset, end)
-        parts: list[memoryview] = []
-        for number, start, stop in self._parts(offset, end):
+        self._order(offset, end)
+        window = self._window(offset, end)
+        future = None if window is None else window.future
+        if window is not None and future is not None:
+            try:
+                return self._taken(window, future.result(), offset, end)
+            except (Damaged, CancelledError):
+                self._drop(window)
+        return self._assemble(offset, end)
+
+    def _assemble(self, offset: int, end: int) -> memoryview:
+        """Put together a range of the file; wait as long as it takes."""
+        found = self._parts(offset, end)
+        if len(found) == 1:
+            return self._part(*found[0])
+        out = memoryview(bytearray(end - offset))
+        at = 0
+        for number, start, stop in found:
+            part = out[at : at + stop - start]
             if self._recipe.blobs[number] is None:
-                at = self._recipe.literal_starts[number]
-                parts.append(self._literals[at + start : at + stop])
+                part[:] = self._part(number, start, stop)
             else:
-                parts.append(self._blobs.read(self._location(number), start, stop))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+                self._blobs.fill(self._location(number), start, stop, part)
+            at += stop - start
+        return out
+
+    def _part(self, number: int, start: int, stop: int) -> memoryview:
+        if self._recipe.blobs[number] is None:
+            at = self._recipe.literal_starts[number]
+            return self._literals[at + start : at + stop]
+        return self._blobs.read(self._location(number), start, stop)
 
     def head(self, limit: int) -> bytes:
         """Return the file from its beginning up to its first blob, at most `limit` bytes."""
@@ -88,7 +124,10 @@ class AssembledFile:
                 self._location(number)
 
     def close(self) -> None:
-        """End reading; there is nothing to give back yet, but callers must not rely on that."""
+        """End reading."""
+        for window in self._windows:
+            self._blobs.ahead.done(window)
+        self._windows = []
 
     def _parts(self, offset: int, end: int) -> list[tuple[int, int, int]]:
         """Return (extent, start in it, end in it) for a range of the file."""
@@ -119,22 +158,48 @@ class AssembledFile:
                 raise Damaged("a blob of this file is not in the index, or not as long as the recipe says")
         return found
 
-    def _look_ahead(self, offset: int, end: int) -> None:
-        sequential = offset > 0 and abs(offset - self._last_end) <= _NEAR
+    def _window(self, offset: int, end: int) -> Window | None:
+        """Return the window that holds this range, if one was ordered."""
+        return next((one for one in self._windows if one.start <= offset and end <= one.stop), None)
+
+    def _taken(self, window: Window, data: memoryview, offset: int, end: int) -> memoryview:
+        """Return a part of a window, which is dropped when its end was asked for."""
+        if end == window.stop:
+            self._drop(window)
+        return data[offset - window.start : end - window.start]
+
+    def _drop(self, window: Window) -> None:
+        self._windows = [one for one in self._windows if one is not window]
+        self._blobs.ahead.done(window)
+
+    def _order(self, offset: int, end: int) -> None:
+        """Have made what a sequential reader will ask for next."""
+        if end - offset >= _LONG:
+            sequential = not offset or abs(offset - self._last_end) <= _NEAR
+        else:
+            sequential = 0 < offset == self._last_end
         self._last_end = end
         if not sequential or end >= self.size:
             return
+        windows = [one for one in self._windows if one.future is not None and one.stop > offset]
+        start = max((one.stop for one in windows), default=end)
+        length = max(end - offset, WINDOW)
+        while start < self.size and len(windows) < LOOK_AHEAD and self._is_coded(start):
+            stop = min(start + length, self.size)
+            window = self._blobs.ahead.order(start, stop, self._assemble)
+            if window is None:
+                break
+            windows.append(window)
+            start = stop
+        self._windows = windows
+
+    def _is_coded(self, offset: int) -> bool:
+        """Say whether what begins here has to be decoded."""
         recipe = self._recipe
-        number = recipe.first(end)
-        left = LOOK_AHEAD
-        while left and number < len(recipe.blobs):
-            if recipe.blobs[number] is not None:
-                try:
-                    location = self._location(number)
-                except Damaged:
-                    return  # which concerns the read that gets there
-                if location.codec == codecs.PLAIN:
-                    return
-                self._blobs.look_ahead(location)
-                left -= 1
+        number = recipe.first(offset)
+        while number < len(recipe.blobs) and recipe.blobs[number] is None:
             number += 1
+        try:
+            return number < len(recipe.blobs) and self._location(number).codec != codecs.PLAIN
+        except Damaged:
+            return False  # which concerns the read that gets there

@@ -1,30 +1,29 @@
 """Reading blobs: every byte handed out was checked against the CRC-32 written with it.
 
-A blob stored plain is checked in pieces of 64 KiB, so a short read costs little; a coded blob is
-decoded whole, kept in a cache of bounded size, and asked for ahead of time by sequential readers.
+A blob stored plain is checked in pieces of 64 KiB, a coded one is decoded chunk by chunk, so that a short read
+costs little. Chunks that a read wanted a part of are kept, as the next read mostly wants the rest.
 """
 
 import threading
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Final
 
 from isal.isal_zlib import crc32
 
 from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
+from dicomfs.store.ahead import Ahead
+from dicomfs.store.codec import CHUNK, Spans
 from dicomfs.store.location import Location
 from dicomfs.store.packs import PackDirectory
 
-CACHE_BYTES: Final = 128 << 20
-"""How much decoded data is kept, at most."""
-DECODERS: Final = 2
-SMALL: Final = 1 << 15
-"""Coded blobs of up to so many stored bytes are decoded where they are asked for, in about 0.1 ms."""
-_QUEUE: Final = 8
-"""How many blobs may wait to be decoded ahead."""
+CACHE_BYTES: Final = 16 << 20
+"""How much decoded data is kept, at most, apart from one chunk of any size."""
+_SPANS_KEPT: Final = 4096
 
-_Place = tuple[int, int]
+_Place = tuple[int, int, int]
+"""pack, offset of the blob, number of the chunk"""
 
 
 class BlobReader:
@@ -36,79 +35,124 @@ class BlobReader:
         self._cached = 0
         self._decoded: OrderedDict[_Place, memoryview] = OrderedDict()
         self._decoding: dict[_Place, Future[memoryview]] = {}
+        self._spans: dict[tuple[int, int], Spans] = {}
         self._lock = threading.Lock()
-        self._decoders: ThreadPoolExecutor | None = None
+        self.ahead = Ahead()
+        """What makes parts of files before they are asked for."""
 
     def ready(self, at: Location, start: int, end: int) -> memoryview | None:
         """Return bytes [start, end) of the blob if nothing has to be waited for, else None."""
-        if at.codec != codecs.PLAIN:
-            found = self._decoded.get((at.pack, at.offset))
-            if found is None and at.stored <= SMALL and (at.pack, at.offset) not in self._decoding:
-                found = self._decode_small(at)
-            return None if found is None else found[start:end]
-        first = start // codecs.CRC_CHUNK * codecs.CRC_CHUNK
-        last = min(at.stored, -(-end // codecs.CRC_CHUNK) * codecs.CRC_CHUNK)
-        data = self._packs.open(at.pack).resident(at.offset + first, last - first)
-        if data is None:
+        if at.codec == codecs.PLAIN:
+            first, last = _pieces(at, start, end)
+            data = self._packs.open(at.pack).resident(at.offset + first, last - first)
+            if data is None:
+                return None
+            _verify(at, data, first)
+            return data[start - first : end - first]
+        spans = self._spans_of(at)
+        number = spans.first(start)
+        begin, stop = spans.plain(number)
+        if end > stop:
             return None
-        _verify(at, data, first)
-        return data[start - first : end - first]
+        found = self._decoded.get((at.pack, at.offset, number))
+        if found is None:
+            if stop - begin > CHUNK or (at.pack, at.offset, number) in self._decoding:
+                return None
+            found = self._decode_resident(at, spans, number)
+        return None if found is None else found[start - begin : end - begin]
 
     def read(self, at: Location, start: int, end: int) -> memoryview:
         """Return bytes [start, end) of the blob; wait for disk and decoder. Raise Damaged."""
-        if at.codec != codecs.PLAIN:
-            return self._decode(at)[start:end]
-        first = start // codecs.CRC_CHUNK * codecs.CRC_CHUNK
-        last = min(at.stored, -(-end // codecs.CRC_CHUNK) * codecs.CRC_CHUNK)
-        data = memoryview(self._packs.open(at.pack).read(at.offset + first, last - first))
-        _verify(at, data, first)
-        return data[start - first : end - first]
+        if at.codec == codecs.PLAIN:
+            first, last = _pieces(at, start, end)
+            data = memoryview(self._packs.open(at.pack).read(at.offset + first, last - first))
+            _verify(at, data, first)
+            return data[start - first : end - first]
+        out = memoryview(bytearray(end - start))
+        self.fill(at, start, end, out)
+        return out
+
+    def fill(self, at: Location, start: int, end: int, out: memoryview) -> None:
+        """Put the same bytes where they are wanted."""
+        if at.codec == codecs.PLAIN:
+            out[:] = self.read(at, start, end)
+            return
+        spans = self._spans_of(at)
+        first, last = spans.first(start), spans.first(end - 1)
+        whole: list[tuple[int, memoryview]] = []
+        for number in range(first, last + 1):
+            begin, stop = spans.plain(number)
+            part = out[max(begin - start, 0) : stop - start]
+            if start <= begin and stop <= end:
+                whole.append((number, part))
+            else:
+                part[:] = self._chunk(at, spans, number)[max(start - begin, 0) : end - begin]
+        if whole:
+            begin, _ = spans.stored(whole[0][0])
+            _, stop = spans.stored(whole[-1][0])
+            stored = memoryview(self._packs.open(at.pack).read(at.offset + begin, stop - begin))
+            for number, part in whole:
+                _decode(at, spans, number, stored, begin, part)
 
     def whole(self, at: Location) -> memoryview:
         """Return the whole blob, past the cache: for those who read everything once."""
         stored = self._packs.open(at.pack).read(at.offset, at.stored)
-        return _decode_stored(at, stored)
+        if at.codec == codecs.PLAIN:
+            _verify(at, memoryview(stored), 0)
+        try:
+            return codecs.decode(at.codec, stored, at.length, at.checks)
+        except Damaged as error:
+            raise _damaged(at) from error
 
     def verify(self, at: Location) -> None:
-        """Read the stored bytes and compare their CRC; raise Damaged. Decodes nothing."""
-        _check_stored(at, self._packs.open(at.pack).read(at.offset, at.stored))
-
-    def look_ahead(self, at: Location) -> None:
-        """Begin to decode a blob that will soon be asked for."""
-        key = (at.pack, at.offset)
-        if at.codec == codecs.PLAIN or key in self._decoded or key in self._decoding:
+        """Read the stored bytes and compare their CRCs; raise Damaged. Decodes nothing."""
+        stored = memoryview(self._packs.open(at.pack).read(at.offset, at.stored))
+        if at.codec == codecs.PLAIN:
+            _verify(at, stored, 0)
             return
-        with self._lock:
-            if key in self._decoded or key in self._decoding or len(self._decoding) >= _QUEUE:
-                return
-            if self._decoders is None:
-                self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
-            future: Future[memoryview] = Future()
-            self._decoding[key] = future
-        self._decoders.submit(self._fulfil, at, future)
+        spans = self._spans_of(at)
+        if not all(spans.intact(number, stored) for number in range(spans.count)):
+            raise _damaged(at)
 
-    def _decode_small(self, at: Location) -> memoryview | None:
-        """Decode at once what takes less time than asking a thread, if it is in memory."""
-        stored = self._packs.open(at.pack).resident(at.offset, at.stored)
+    def _spans_of(self, at: Location) -> Spans:
+        key = at.pack, at.offset
+        found = self._spans.get(key)
+        if found is None:
+            if len(self._spans) >= _SPANS_KEPT:
+                self._spans.clear()
+            found = self._spans[key] = Spans(at.codec, at.length, at.stored, at.checks)
+        return found
+
+    def _decode_resident(self, at: Location, spans: Spans, number: int) -> memoryview | None:
+        """Decode at once what takes no longer than asking a thread, if it is in memory."""
+        begin, stop = spans.stored(number)
+        stored = self._packs.open(at.pack).resident(at.offset + begin, stop - begin)
         if stored is None:
             return None
-        plain = _decode_stored(at, stored)
+        plain = self._decode_new(at, spans, number, stored, begin)
         with self._lock:
-            self._keep(at, plain)
+            self._keep((at.pack, at.offset, number), plain)
         return plain
 
-    def _keep(self, at: Location, plain: memoryview) -> None:
-        """Put a blob into the cache; the caller holds the lock."""
-        if (at.pack, at.offset) in self._decoded:
+    def _decode_new(self, at: Location, spans: Spans, number: int, stored: memoryview, begin: int) -> memoryview:
+        start, stop = spans.plain(number)
+        plain = memoryview(bytearray(stop - start))
+        _decode(at, spans, number, stored, begin, plain)
+        return plain
+
+    def _keep(self, key: _Place, plain: memoryview) -> None:
+        """Put a chunk into the cache; the caller holds the lock."""
+        if key in self._decoded:
             return
-        self._decoded[at.pack, at.offset] = plain
+        self._decoded[key] = plain
         self._cached += len(plain)
         while self._cached > self._cache_bytes and len(self._decoded) > 1:
             _, oldest = self._decoded.popitem(last=False)
             self._cached -= len(oldest)
 
-    def _decode(self, at: Location) -> memoryview:
-        key = (at.pack, at.offset)
+    def _chunk(self, at: Location, spans: Spans, number: int) -> memoryview:
+        """Return a whole chunk, which is decoded once though several threads ask for it."""
+        key = at.pack, at.offset, number
         with self._lock:
             found = self._decoded.get(key)
             if found is not None:
@@ -119,64 +163,67 @@ class BlobReader:
             if future is None:
                 future = self._decoding[key] = Future()
         if mine:
-            self._fulfil(at, future)
+            self._fulfil(at, spans, number, future)
         return future.result()
 
-    def _fulfil(self, at: Location, future: Future[memoryview]) -> None:
-        key = (at.pack, at.offset)
+    def _fulfil(self, at: Location, spans: Spans, number: int, future: Future[memoryview]) -> None:
+        key = at.pack, at.offset, number
         try:
-            stored = self._packs.open(at.pack).read(at.offset, at.stored)
-            plain = _decode_stored(at, stored)
+            begin, stop = spans.stored(number)
+            stored = memoryview(self._packs.open(at.pack).read(at.offset + begin, stop - begin))
+            plain = self._decode_new(at, spans, number, stored, begin)
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             with self._lock:
-                if self._decoding.pop(key, None) is not None:
-                    future.set_exception(error)
+                self._decoding.pop(key, None)
+            future.set_exception(error)
             return
         with self._lock:
-            if self._decoding.pop(key, None) is None:
-                return  # closed in the meantime, which the future tells
-            self._keep(at, plain)
-            future.set_result(plain)
+            self._decoding.pop(key, None)
+            self._keep(key, plain)
+        future.set_result(plain)
 
     def forget(self) -> None:
         """Drop what was decoded, as the packs are no longer those it came from."""
+        self.ahead.forget()
         with self._lock:
             self._decoded.clear()
+            self._spans.clear()
             self._cached = 0
 
     def close(self) -> None:
-        """End the decoders; whoever waits for a blob that they had not begun gets an error."""
-        if self._decoders is not None:
-            self._decoders.shutdown(cancel_futures=True)
-        with self._lock:
-            for future in self._decoding.values():
-                future.set_exception(Damaged("the archive was closed"))
-            self._decoding.clear()
-            self._decoded.clear()
-            self._cached = 0
+        """Drop what was decoded, and decode nothing ahead any more."""
+        self.ahead.close()
+        self.forget()
 
 
-def _decode_stored(at: Location, stored: bytes | memoryview) -> memoryview:
-    _check_stored(at, stored)
-    return memoryview(stored) if at.codec == codecs.PLAIN else codecs.decode(at.codec, stored, at.length)
+def _pieces(at: Location, start: int, end: int) -> tuple[int, int]:
+    """Return the range of a plain blob that has to be read so that bytes [start, end) can be checked."""
+    first = start // codecs.CRC_CHUNK * codecs.CRC_CHUNK
+    return first, min(at.stored, -(-end // codecs.CRC_CHUNK) * codecs.CRC_CHUNK)
 
 
-def _check_stored(at: Location, stored: bytes | memoryview) -> None:
-    if at.codec == codecs.PLAIN:
-        _verify(at, memoryview(stored), 0)
-    elif crc32(stored) != at.crcs[0]:
-        raise Damaged(f"pack {at.pack:08d}: the blob at {at.offset} is damaged")
+def _decode(at: Location, spans: Spans, number: int, stored: memoryview, begin: int, out: memoryview) -> None:
+    """Decode one chunk; `stored` begins at the stored byte `begin` of the blob."""
+    first, last = spans.stored(number)
+    try:
+        spans.decode(number, stored[first - begin : last - begin], out)
+    except Damaged as error:
+        raise _damaged(at) from error
+
+
+def _damaged(at: Location) -> Damaged:
+    return Damaged(f"pack {at.pack:08d}: the blob at {at.offset} is damaged")
 
 
 def _verify(at: Location, data: memoryview, first: int) -> None:
     step = codecs.CRC_CHUNK
     number = first // step
     if len(data) <= step:
-        good = crc32(data) == at.crcs[number]
+        good = crc32(data) == at.checks[number]
     else:
         good = all(
             crc32(data[start : start + step]) == crc
-            for start, crc in zip(range(0, len(data), step), at.crcs[number:], strict=False)
+            for start, crc in zip(range(0, len(data), step), at.checks[number:], strict=False)
         )
     if not good:
-        raise Damaged(f"pack {at.pack:08d}: the blob at {at.offset} is damaged")
+        raise _damaged(at)

@@ -4,7 +4,7 @@ Little endian, one after another:
 
     'DCAT', u16 version, u16 0, u64 seq, u64 start, u64 time_ns, u32 blobs, u32 meta, u64 body
     blobs  bytes    per blob of this commit: 32 s SHA-256, u64 offset in the pack, u32 stored length,
-                    u32 plain length, u8 codec, u16 n, n times u32 CRC-32 (see location.py)
+                    u32 plain length, u8 codec, u16 n, n times u32: the checks (see codec.py)
     meta   bytes    one zstd frame of JSON: what the layer above records of the commit
     body   bytes    what the layer above refers to by offset: the header of every file
 
@@ -77,8 +77,8 @@ def encode(
 ) -> tuple[CommitHead, bytes]:
     """Return the record of one commit."""
     table = b"".join(
-        _BLOB.pack(blob, at.offset, at.stored, at.length, at.codec, len(at.crcs))
-        + Struct(f"<{len(at.crcs)}I").pack(*at.crcs)
+        _BLOB.pack(blob, at.offset, at.stored, at.length, at.codec, len(at.checks))
+        + Struct(f"<{len(at.checks)}I").pack(*at.checks)
         for blob, at in blobs
     )
     packed = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(meta)
@@ -117,6 +117,6 @@ def read_blobs(table: bytes, pack: int) -> Iterator[tuple[BlobId, Location]]:
         at += _BLOB.size
         if at + 4 * count > len(table):
             raise Damaged("a commit record's table of blobs is cut off")
-        crcs = Struct(f"<{count}I").unpack_from(table, at)
+        checks = Struct(f"<{count}I").unpack_from(table, at)
         at += 4 * count
-        yield BlobId(blob), Location(pack, offset, stored, length, codec, crcs)
+        yield BlobId(blob), Location(pack, offset, stored, length, codec, checks)

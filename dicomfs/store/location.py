@@ -1,7 +1,7 @@
 """Where the stored bytes of a blob lie: the value of the index's blob table.
 
-Little endian: u32 pack, u64 offset, u32 stored length, u32 plain length, u8 codec, u32 CRC-32 each:
-of every 64 KiB of a blob stored plain, of the whole of a coded one.
+Little endian: u32 pack, u64 offset, u32 stored length, u32 plain length, u8 codec, then the checks (see codec.py),
+u32 each.
 """
 
 from struct import Struct, error
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
+from dicomfs.store.codec import Checks
 from dicomfs.store.recipe import MAX_BLOB
 
 _HEAD = Struct("<IQIIB")
@@ -22,28 +23,31 @@ class Location(NamedTuple):
     stored: int
     length: int
     codec: int
-    crcs: tuple[int, ...]
+    checks: Checks
 
     def encode(self) -> bytes:
         """Return the value of the blob table."""
-        return _HEAD.pack(*self[:5]) + Struct(f"<{len(self.crcs)}I").pack(*self.crcs)
+        return _HEAD.pack(*self[:5]) + Struct(f"<{len(self.checks)}I").pack(*self.checks)
 
 
 def decode(value: bytes) -> Location:
     """Read the value of the blob table; raise Damaged where it is none."""
     try:
         pack, offset, stored, length, codec = _HEAD.unpack_from(value)
-        count = 1 if codec else -(-stored // codecs.CRC_CHUNK) or 1
-        crcs = Struct(f"<{count}I").unpack(value[_HEAD.size :])
+        checks = Struct(f"<{(len(value) - _HEAD.size) // 4}I").unpack(value[_HEAD.size :])
     except error as cause:
         raise Damaged("the index has a damaged record of a blob; run 'dicomfs reindex'") from cause
-    if codec not in codecs.SUFFIXES or length > MAX_BLOB or stored > 2 * MAX_BLOB:
+    known = codec in codecs.SUFFIXES and length <= MAX_BLOB and stored <= 2 * MAX_BLOB
+    if not known or not _fits(stored, length, codec, checks):
         raise Damaged("the index has a damaged record of a blob; run 'dicomfs reindex'")
-    return Location(pack, offset, stored, length, codec, crcs)
+    return Location(pack, offset, stored, length, codec, checks)
 
 
-def crcs_for(codec: int, stored: bytes | memoryview, crc: int) -> tuple[int, ...]:
-    """Return the CRCs that the location of these stored bytes carries; `crc` is that of the whole."""
-    if codec != codecs.PLAIN or len(stored) <= codecs.CRC_CHUNK:
-        return (crc,)
-    return codecs.chunk_crcs(stored)
+def _fits(stored: int, length: int, codec: int, checks: Checks) -> bool:
+    """Say whether these checks can be those of such a blob."""
+    if codec == codecs.PLAIN:
+        return len(checks) == (-(-stored // codecs.CRC_CHUNK) or 1)
+    if len(checks) == 1:
+        return True
+    step = 1 + codecs.WIDTHS[codec]
+    return len(checks) == -(-length // codecs.CHUNK) * step and sum(checks) - sum(checks[::step]) == stored

@@ -19,8 +19,9 @@ from typing import Final
 from dicomfs.errors import DicomfsError, StorageFull
 from dicomfs.store import codec as codecs
 from dicomfs.store import commit as commits
+from dicomfs.store.codec import Checks
 from dicomfs.store.index import Transaction
-from dicomfs.store.location import Location, crcs_for
+from dicomfs.store.location import Location
 from dicomfs.store.pack import PackWriter
 from dicomfs.store.recipe import BlobId
 from dicomfs.store.store import KEY, CommitPlace, PackState, Store
@@ -73,7 +74,7 @@ class Writer:
         length: int,
         stored: bytes | memoryview,
         crc: int,
-        crcs: tuple[int, ...] | None = None,
+        checks: Checks,
         *,
         prefix: bytes = b"o/",
         again: bool = False,
@@ -87,7 +88,6 @@ class Writer:
             return False
         name = prefix + blob.hex().encode() + codecs.SUFFIXES[codec]
         offset = self._writing(lambda pack: pack.add(name, stored, crc))
-        checks = crcs_for(codec, stored, crc) if crcs is None else crcs
         location = Location(self._number, offset, len(stored), length, codec, checks)
         self.txn.put(blob, location.encode(), db=self._store.blob_table)
         self._blobs.append((blob, location))

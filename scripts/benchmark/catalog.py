@@ -144,7 +144,7 @@ class _Builder:
         dictionary.precompute_compress(level=3)
         compressor = zstandard.ZstdCompressor(level=3, dict_data=dictionary, write_checksum=True)
         new_base = 0
-        if self._writer.add_blob(base, codecs.ZSTD, len(head), stored, crc32(stored), prefix=b"h/"):
+        if self._writer.add_blob(base, codecs.ZSTD, len(head), stored, crc32(stored), (crc32(stored),), prefix=b"h/"):
             new_base = len(stored)
         for number in range(1, plan.instances + 1):
             self._instance(part, plan, number, found, base, compressor, new_base)

@@ -391,7 +391,7 @@ def test_a_copy_that_was_replaced_is_only_noted(whole: Whole, copy: Path) -> Non
     stored = packs(copy)[1].read_bytes()[offset : offset + length]
     store = open_for_writing(copy)
     writer = Writer(store)
-    assert writer.add_blob(blob, codecs.PLAIN, length, stored, crc32(stored), again=True)
+    assert writer.add_blob(blob, codecs.PLAIN, length, stored, crc32(stored), codecs.plain(stored).checks, again=True)
     meta = Floors(0, 0, [], []).meta()
     fold_meta(store, writer.txn, writer.seq, 1, meta)
     writer.commit(meta, 1)

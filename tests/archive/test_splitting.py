@@ -34,7 +34,7 @@ class Held:
     """Takes what a splitter gives, as an archive would, and gives files back."""
 
     def __init__(self) -> None:
-        self.stored: dict[bytes, tuple[int, int, bytes]] = {}
+        self.stored: dict[bytes, tuple[int, int, bytes, codecs.Checks]] = {}
         self.bases: dict[bytes, bytes] = {}
         self.rows: list[Row] = []
         self.outcomes: list[tuple[Outcome, str, int, bytes]] = []
@@ -46,11 +46,11 @@ class Held:
         self.calls.append("begin")
 
     def blob(
-        self, blob: BlobId, codec: int, length: int, stored: bytes | memoryview, crc: int, crcs: tuple[int, ...]
+        self, blob: BlobId, codec: int, length: int, stored: bytes | memoryview, crc: int, checks: codecs.Checks
     ) -> None:
         self.calls.append("blob")
         assert length <= MAX_BLOB
-        self.stored[blob] = codec, length, bytes(stored)
+        self.stored[blob] = codec, length, bytes(stored), checks
 
     def base(self, blob: BlobId, codec: int, length: int, stored: bytes) -> None:
         self.calls.append("base")
@@ -92,9 +92,9 @@ class Held:
                 parts.append(literals[at : at + length])
                 at += length
             else:
-                codec, plain, stored = self.stored[blob]
+                codec, plain, stored, checks = self.stored[blob]
                 assert plain == length
-                parts.append(bytes(codecs.decode(codec, stored, length)))
+                parts.append(bytes(codecs.decode(codec, stored, length, checks)))
                 assert hashlib.sha256(parts[-1]).digest() == blob
         assert at == len(literals) == row.literal_length
         return b"".join(parts)

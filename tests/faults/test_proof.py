@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from isal.isal_zlib import crc32
 
 from dicomfs.archive import splitting
 from dicomfs.archive.outcome import Outcome
@@ -57,12 +58,12 @@ class Gathered:
         length: int,
         stored: bytes | memoryview,
         crc: int,
-        crcs: tuple[int, ...],
+        checks: codecs.Checks,
     ) -> None:
-        self.blobs[blob] = bytes(codecs.decode(codec, bytes(stored), length))
+        self.blobs[blob] = bytes(codecs.decode(codec, bytes(stored), length, checks))
 
     def base(self, blob: BlobId, codec: int, length: int, stored: bytes) -> None:
-        self.blobs[blob] = bytes(codecs.decode(codec, stored, length))
+        self.blobs[blob] = bytes(codecs.decode(codec, stored, length, (crc32(stored),)))
 
     def row(self, row: Row) -> None:
         self.rows.append(row)
@@ -141,7 +142,7 @@ def test_wrong_spans_cost_only_deduplication(
 def test_wrong_codec_costs_only_compression(source: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
     encode = codecs.encode
 
-    def mistaken(data: bytes | memoryview, sample_bytes: int) -> tuple[int, bytes | memoryview]:
+    def mistaken(data: bytes | memoryview, sample_bytes: int) -> codecs.Coded:
         changed = bytearray(data)
         changed[-1] ^= 1
         return encode(bytes(changed), sample_bytes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from isal.isal_zlib import crc32
 
 from dicomfs.store import codec as codecs
-from dicomfs.store.location import Location, crcs_for
+from dicomfs.store.location import Location
 from dicomfs.store.recipe import BlobId
 from dicomfs.store.recovery import Recovered, recover
 from dicomfs.store.store import KEY, Store
@@ -34,12 +34,13 @@ class Coded(NamedTuple):
     codec: int
     length: int
     stored: bytes
+    checks: codecs.Checks
 
 
 def coded(data: bytes, width: int | None = None) -> Coded:
     """Return a blob: plain for no width, else compressed as samples of this many bytes."""
-    codec, stored = (codecs.PLAIN, data) if width is None else codecs.encode(data, width)
-    return Coded(BlobId(hashlib.sha256(data).digest()), codec, len(data), bytes(stored))
+    codec, stored, checks = codecs.plain(data) if width is None else codecs.encode(data, width)
+    return Coded(BlobId(hashlib.sha256(data).digest()), codec, len(data), bytes(stored), checks)
 
 
 def make(root: Path) -> Path:
@@ -67,9 +68,8 @@ def open_healed(root: Path) -> tuple[Store, Recovered]:
 
 def commit(store: Store, writer: Writer, blobs: Iterable[Coded], meta: bytes, body: bytes = b"") -> int:
     """Make one commit."""
-    for blob, codec, length, stored in blobs:
-        crc = crc32(stored)
-        writer.add_blob(blob, codec, length, stored, crc, crcs_for(codec, stored, crc))
+    for blob, codec, length, stored, checks in blobs:
+        writer.add_blob(blob, codec, length, stored, crc32(stored), checks)
     if body:
         writer.add_body(body)
     time_ns = 1_700_000_000_000_000_000 + writer.seq

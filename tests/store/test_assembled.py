@@ -20,7 +20,6 @@ from tests.store import shelf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from dicomfs.store.location import Location
 
@@ -50,7 +49,7 @@ def smooth(generator: random.Random, length: int) -> bytes:
 # (length, width of samples or None for plain, whether it compresses); a length alone is literal.
 EXTENTS = [
     700, (5_000, None, False), (65_536, None, False), (65_537, None, True), 3, (200_000, None, False),
-    (40_000, 1, True), (131_072, 2, True), (131_073, 2, True), 1, (30_001, 4, True), (30_000, 8, True),
+    (40_000, 1, True), (131_072, 2, True), (400_001, 2, True), 1, (30_001, 4, True), (30_000, 8, True),
     40_000, (1, None, True), (90_000, 2, True), (90_000, 2, False), 12,
 ]  # fmt: skip
 
@@ -99,9 +98,7 @@ def test_any_slice_is_the_slice_of_the_file(made: Made, reads: list[tuple[int, i
         expected = made.content[offset : offset + size]
         assert bytes(file.read(offset, size)) == expected
         ready = file.read_ready(offset, size)
-        # What was just read is in the cache, and the pack in memory.
-        assert ready is not None
-        assert bytes(ready) == expected
+        assert ready is None or bytes(ready) == expected
 
 
 @pytest.mark.parametrize("size", [1, 511, 4096, 65_536, 131_072, 1 << 20])
@@ -119,22 +116,51 @@ def test_sequential_reads_look_ahead(made: Made, size: int, how: str) -> None:
     blobs.close()
 
 
-def test_nothing_large_is_ready_before_it_was_decoded(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicomfs.store.blobs.SMALL", 0)
+def test_no_more_than_a_chunk_is_decoded_while_others_wait(made: Made) -> None:
+    made.store.packs.open(1).read(0, made.store.packs.open(1).size())  # so that the pages are in memory
+    file = made.file()
+    at = extents_start([(one if isinstance(one, int) else one[0], None) for one in EXTENTS], 8)
+    assert file.read_ready(at + 131_000, 5_000) is None
+    assert file.read_ready(at + 100, 1_000) == made.content[at + 100 : at + 1_100]
+    assert file.read_ready(at + 200_000, 5_000) == made.content[at + 200_000 : at + 205_000]
+
+
+def test_what_a_sequential_reader_wants_next_is_made_ahead(made: Made) -> None:
+    made.store.packs.open(1).read(0, made.store.packs.open(1).size())
     blobs = BlobReader(made.store.packs)
     file = made.file(blobs)
-    at = extents_start([(one if isinstance(one, int) else one[0], None) for one in EXTENTS], 7)
-    assert file.read_ready(at, 100) is None
-    file.read(at, 100)
-    assert file.read_ready(at, 100) == made.content[at : at + 100]
+    at = extents_start([(one if isinstance(one, int) else one[0], None) for one in EXTENTS], 8)
+    assert bytes(file.read(at - 1_000, 131_072)) == made.content[at - 1_000 :][:131_072]
+    (window, *_) = file._windows
+    assert window.start == at - 1_000 + 131_072
+    assert window.future is not None
+    window.future.result(10)
+    for offset in range(window.start, window.stop, 131_072):
+        size = min(131_072, window.stop - offset)
+        assert file.read_ready(offset, size) == made.content[offset : offset + size]
+    assert window.future is None
+    file.close()
+    assert blobs.ahead._bytes == 0
     blobs.close()
 
 
-def test_small_blobs_are_decoded_where_they_are_asked_for(made: Made) -> None:
+def test_what_is_made_ahead_is_bounded(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers that stop half-way keep nothing from those that go on, and take no memory for ever."""
+    monkeypatch.setattr("dicomfs.store.ahead.MOST_BYTES", 600_000)
     blobs = BlobReader(made.store.packs)
-    at = extents_start([(one if isinstance(one, int) else one[0], None) for one in EXTENTS], 7)
-    made.store.packs.open(1).read(0, made.store.packs.open(1).size())  # so that the pages are in memory
-    assert made.file(blobs).read_ready(at, 100) == made.content[at : at + 100]
+    at = extents_start([(one if isinstance(one, int) else one[0], None) for one in EXTENTS], 8)
+    files = [made.file(blobs) for _ in range(10)]
+    for file in files:
+        assert bytes(file.read(at - 1_000, 131_072)) == made.content[at - 1_000 :][:131_072]
+        assert blobs.ahead._bytes <= 600_000
+    for file in files:
+        for offset in range(at - 1_000 + 131_072, file.size, 131_072):
+            assert bytes(file.read(offset, 131_072)) == made.content[offset : offset + 131_072]
+    assert blobs.ahead._bytes <= 600_000
+    for file in files:
+        file.close()
+    assert blobs.ahead._bytes == 0
+    assert not blobs.ahead._windows
     blobs.close()
 
 
@@ -194,17 +220,14 @@ def test_the_cache_knows_its_size(made: Made) -> None:
         generator = random.Random(number)
         for _ in range(300):
             at = generator.choice(coded)
-            blobs.look_ahead(at)
-            if number % 2:
-                blobs.read(at, 0, 10)
+            start = generator.randrange(at.length)
+            blobs.read(at, start, min(at.length, start + generator.choice((1, 100, 150_000))))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if blobs._decoders is not None:
-        blobs._decoders.shutdown(wait=True)
     assert blobs._decoding == {}
     assert blobs._cached == sum(map(len, blobs._decoded.values()))
     assert blobs._cached <= limit or len(blobs._decoded) == 1
@@ -256,31 +279,31 @@ def test_a_blob_of_another_length_is_damage(made: Made) -> None:
         made._replace(places={**made.places, blob: wrong}).file().read(700, 10)
 
 
-def test_closing_wakes_who_waits_for_a_decoder(made: Made, tmp_path: Path) -> None:
-    """A reader that waits for a blob which was only queued must not wait for ever."""
+def test_closing_wakes_who_waits_for_a_window(made: Made) -> None:
+    """A reader that waits for what was only ordered must not wait for ever."""
     blobs = BlobReader(made.store.packs)
-    coded = [at for at in made.places.values() if at.codec != codecs.PLAIN]
-    # Keep the decoders busy with work that only ends when the pool is told to.
-    busy = threading.Event()
-    blobs.look_ahead(coded[0])
-    assert blobs._decoders is not None
+    file = made.file(blobs)
+    at = extents_start([(one if isinstance(one, int) else one[0], None) for one in EXTENTS], 8)
+    busy, ended = threading.Event(), threading.Event()
+
+    def work(start: int, stop: int) -> memoryview:
+        busy.wait(20)
+        return memoryview(bytes(stop - start))
+
     for _ in range(2):
-        blobs._decoders.submit(busy.wait, 20)
-    blobs.look_ahead(coded[1])
-    outcome: list[object] = []
+        assert blobs.ahead.order(0, 1, work) is not None
+    file.read(at - 1_000, 131_072)  # orders what the threads have no time for
+    outcome: list[bytes] = []
 
     def read() -> None:
-        try:
-            outcome.append(blobs.read(coded[1], 0, 10))
-        except Damaged as error:
-            outcome.append(error)
+        outcome.append(bytes(file.read(at - 1_000 + 131_072, 10)))
+        ended.set()
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     closing = threading.Thread(target=blobs.close, daemon=True)
     closing.start()
+    assert ended.wait(10)
     busy.set()
     closing.join(10)
-    reader.join(10)
-    assert not reader.is_alive()
-    assert len(outcome) == 1
+    assert outcome == [made.content[at - 1_000 + 131_072 :][:10]]

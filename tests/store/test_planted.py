@@ -51,7 +51,7 @@ def plant(root: Path, content: bytes, *, first: bool) -> Planted:
         shelf.commit(store, writer, [shelf.coded(b"two" * 100)], b"{}")
         at = shelf.pack_path(root, 2).stat().st_size
     one = shelf.coded(content)
-    writer.add_blob(one.blob, one.codec, one.length, one.stored, crc32(content))
+    writer.add_blob(one.blob, one.codec, one.length, one.stored, crc32(content), one.checks)
     writer.flush()
     writer.txn.abort()
     store.close()

@@ -44,7 +44,7 @@ def test_a_blob_is_stored_again(store: Store, tmp_path: Path) -> None:
     one = noise(1)
     shelf.commit(store, writer, [one], b"first")
     first = shelf.locations(store, [one])[one.blob]
-    assert writer.add_blob(one.blob, one.codec, one.length, one.stored, crc32(one.stored), again=True)
+    assert writer.add_blob(one.blob, one.codec, one.length, one.stored, crc32(one.stored), one.checks, again=True)
     shelf.commit(store, writer, [], b"second")
     writer.close()
     later = shelf.locations(store, [one])[one.blob]
@@ -67,7 +67,7 @@ def test_a_blob_is_stored_once(store: Store) -> None:
     shelf.commit(store, writer, [one, one], b"first")
     before = writer.pending_bytes
     assert writer.has_blob(one.blob)
-    assert not writer.add_blob(one.blob, one.codec, one.length, one.stored, 0)
+    assert not writer.add_blob(one.blob, one.codec, one.length, one.stored, 0, one.checks)
     assert writer.pending_bytes == before
     shelf.commit(store, writer, [one], b"second")
     writer.close()
@@ -98,7 +98,7 @@ def test_closing_drops_what_was_not_committed(store: Store) -> None:
     shelf.commit(store, writer, [noise(1)], b"kept")
     committed = store.packs.path(1).stat().st_size
     one = noise(2)
-    writer.add_blob(one.blob, one.codec, one.length, one.stored, 0)
+    writer.add_blob(one.blob, one.codec, one.length, one.stored, 0, one.checks)
     writer.close()
     with store.index.reading() as txn:
         assert store.pack_states(txn)[1].committed == committed
@@ -113,7 +113,7 @@ def test_closing_drops_what_was_not_committed(store: Store) -> None:
 def test_nothing_committed_leaves_no_pack(store: Store, end: str) -> None:
     writer = Writer(store)
     one = noise(1)
-    writer.add_blob(one.blob, one.codec, one.length, one.stored, 0)
+    writer.add_blob(one.blob, one.codec, one.length, one.stored, 0, one.checks)
     writer.flush()
     assert store.packs.numbers() == [1]
     getattr(writer, end)()
@@ -218,7 +218,7 @@ def test_readers_see_commits_and_nothing_else(store: Store, tmp_path: Path) -> N
     writer = Writer(store)
     shelf.commit(store, writer, [noise(1)], b"note")
     one = noise(2)
-    writer.add_blob(one.blob, one.codec, one.length, one.stored, 0)
+    writer.add_blob(one.blob, one.codec, one.length, one.stored, 0, one.checks)
     writer.flush()
     assert seen() == 1
     shelf.commit(store, writer, [], b"note")
