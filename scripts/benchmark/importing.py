@@ -117,6 +117,7 @@ def probe_stored(stage: Stage) -> None:
         refused = sum(path.stat().st_size for path in machine.files_below(target / "quarantine"))
         index = os.stat(target / "index" / "data.mdb").st_blocks * 512
         stage.results.add(Figure("stored", name, [packs / came], unit="of input"))
+        stage.results.add(Figure("stored", f"{name}, with index", [(packs + index) / came], unit="of input"))
         stage.results.note(
             f"stored {name}: {came / 1e6:.1f} MB in, packs {packs / 1e6:.1f} MB, index {index / 1e6:.1f} MB, "
             f"refused {refused / 1e6:.1f} MB"

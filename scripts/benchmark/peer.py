@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from benchmark import drives, machine
@@ -21,6 +23,8 @@ from benchmark.stage import Stage
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _PROGRAMS = ("Orthanc", "mount.davfs", "rclone", "unshare", "ip")
 _ROUNDS = "3"
+_PATIENCE_S = 10.0
+_TICK_S = 0.2
 
 
 def _script() -> Path:
@@ -75,25 +79,40 @@ def probe_script(stage: Stage) -> None:
     say(f"script: {_script()}")
     with open(peer / "output", "w", encoding="utf-8") as output:
         command = ["bash", str(_script()), f"dicomfs={peer / 'drive'}/patients"]
+        script = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
-            status = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
+            status = script.wait()
         finally:
-            _end(peer / "drive.pid")
+            _end(peer / "run", script)
     if status:
         stage.results.note(f"script: it ended with status {status}; see {peer / 'output'}")
     _take(stage, run / "results.jsonl")
     _import(stage, run / "data")
 
 
-def _end(held: Path) -> None:
-    """End the last drive, which lives in a namespace that nothing else holds."""
-    try:
-        pid = int(held.read_text())
-        os.kill(pid, signal.SIGTERM)
-        while Path(f"/proc/{pid}").exists():
-            time.sleep(0.05)
-    except (FileNotFoundError, ValueError, ProcessLookupError):
-        pass
+def _end(place: Path, script: "subprocess.Popen[bytes]") -> None:
+    """End what the script has left or is doing: all that works below its directory, in a network that is not ours."""
+    ours, marked = os.readlink("/proc/self/ns/net"), os.fsencode(f"WORK={place}")
+    script.terminate()
+    script.wait()
+    deadline = time.monotonic() + _PATIENCE_S
+    while left := list(_processes(ours, marked)):
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
+        time.sleep(_TICK_S)
+
+
+def _processes(our_network: str, marked: bytes) -> Iterator[int]:
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            try:
+                if os.readlink(f"{entry.path}/ns/net") == our_network:
+                    continue
+                if marked in Path(entry.path, "environ").read_bytes().split(b"\0"):
+                    yield int(entry.name)
+            except OSError:
+                continue
 
 
 def _take(stage: Stage, path: Path) -> None:

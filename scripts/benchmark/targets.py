@@ -64,6 +64,7 @@ def targets(sizes: Sizes) -> list[Target]:
         Target("stored", "MR", "", "at most", 0.45),
         Target("stored", "corpus", "", "at most", 0.6),
         Target("start", f"{largest}", "", "at most", 1.0),
+        Target("start", f"{largest}, cold disk", "", "at most", 1.0),
         Target("memory", f"RssAnon, {largest}", "", "at most", 150),
         Target("memory", f"VmRSS, {largest}", "", "at most", 150),
         Target("query", f"{largest}", "", "at most", 0.020),
