@@ -88,7 +88,7 @@ class AssembledFile:
         found = self._parts(offset, end)
         if len(found) == 1:
             return self._part(*found[0])
-        out = memoryview(bytearray(end - offset))
+        out = codecs.room(end - offset)
         at = 0
         for number, start, stop in found:
             part = out[at : at + stop - start]

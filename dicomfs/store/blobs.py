@@ -68,7 +68,7 @@ class BlobReader:
             data = memoryview(self._packs.open(at.pack).read(at.offset + first, last - first))
             _verify(at, data, first)
             return data[start - first : end - first]
-        out = memoryview(bytearray(end - start))
+        out = codecs.room(end - start)
         self.fill(at, start, end, out)
         return out
 
@@ -136,7 +136,7 @@ class BlobReader:
 
     def _decode_new(self, at: Location, spans: Spans, number: int, stored: memoryview, begin: int) -> memoryview:
         start, stop = spans.plain(number)
-        plain = memoryview(bytearray(stop - start))
+        plain = codecs.room(stop - start)
         _decode(at, spans, number, stored, begin, plain)
         return plain
 

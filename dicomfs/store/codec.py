@@ -109,7 +109,7 @@ def decode(codec: int, stored: Buffer, length: int, checks: Checks) -> memoryvie
             raise Damaged(f"a blob decodes to {len(stored)} bytes, not {length}")
         return memoryview(stored)
     view = memoryview(stored)
-    decoded = memoryview(bytearray(length))
+    decoded = room(length)
     spans = Spans(codec, length, len(view), checks)
     for number in range(spans.count):
         start, end = spans.plain(number)
@@ -118,11 +118,18 @@ def decode(codec: int, stored: Buffer, length: int, checks: Checks) -> memoryvie
     return decoded
 
 
+def room(length: int) -> memoryview:
+    """Return writable memory of any content: zeros would only be written to be overwritten."""
+    import numpy as np
+
+    return np.empty(length, np.uint8).data
+
+
 def decodes_to(coded: Coded, data: Buffer) -> bool:
     """Say whether these stored bytes are those of `data`, by decoding them chunk by chunk."""
     view, stored = memoryview(data), memoryview(coded.stored)
     if coded.codec == PLAIN:
-        return _same(stored, view)
+        return bytearray(stored) == view
     spans = Spans(coded.codec, len(view), len(stored), coded.checks)
     scratch = _scratch()
     for number in range(spans.count):
@@ -133,7 +140,8 @@ def decodes_to(coded: Coded, data: Buffer) -> bool:
             spans.decode(number, stored[first:last], part)
         except Damaged:
             return False
-        if not _same(part, view[start:end]):
+        # Two views would be compared element by element; a bytearray is compared as memory.
+        if bytearray(part) != view[start:end]:
             return False
     return True
 
@@ -283,8 +291,9 @@ def _join_two(planes: Sequence[memoryview], out: memoryview) -> None:
     low, high = planes
     count = len(low)
     words = np.frombuffer(out, "<u2", count)
-    np.multiply(np.frombuffer(high, np.uint8, count), 256, out=words, dtype=np.uint16)
-    np.add(words, np.frombuffer(low, np.uint8), out=words)
+    words[:] = np.frombuffer(high, np.uint8, count)
+    words *= 256
+    np.bitwise_or(words, np.frombuffer(low, np.uint8).astype(np.uint16), out=words)
     if len(high) > count:
         out[2 * count :] = high[count:]
 
@@ -303,9 +312,3 @@ def _join_more(planes: Sequence[memoryview], out: memoryview) -> None:
 _JOINS: Final[dict[int, Callable[[Sequence[memoryview], memoryview], None]]] = {
     1: _join_one, 2: _join_two, 4: _join_more, 8: _join_more,
 }  # fmt: skip
-
-
-def _same(one: memoryview, other: memoryview) -> bool:
-    import numpy as np
-
-    return np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8))

@@ -8,7 +8,7 @@ Read transactions are short, nested in one function, and never held across an aw
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from struct import Struct
@@ -97,6 +97,8 @@ class Index:
         if fresh:
             _share_as(directory)
         self.file_number = _number(os.stat(directory / "data.mdb"))
+        self.reading = cast(Callable[[], AbstractContextManager[Transaction]], self._env.begin)
+        """Give a read transaction: one state of the index, for as long as the `with` block lasts."""
         if writable:
             self._env.reader_check()
 
@@ -135,10 +137,6 @@ class Index:
                 raise
             # On a read-only disk there is no writer either, so nothing has to be locked.
             return environment(lock=False)
-
-    def reading(self) -> AbstractContextManager[Transaction]:
-        """Give a read transaction: one state of the index, for as long as the `with` block lasts."""
-        return cast(AbstractContextManager[Transaction], self._env.begin())
 
     def begin(self, *, write: bool = False) -> Transaction:
         """Begin a transaction; the caller commits or aborts it."""

@@ -31,6 +31,8 @@ TABLES: Final = ("blob", "pack", "commit", "meta")
 KEY = Struct(">Q")
 _PACK = Struct("<QQ")
 _COMMIT = Struct("<IQQIIQ")
+_PLACES: Final = 4096
+"""How many commits' places are remembered: those of a million instances, at 256 a commit."""
 
 
 class CommitPlace(NamedTuple):
@@ -47,6 +49,11 @@ class CommitPlace(NamedTuple):
     def head(self) -> commits.CommitHead:
         """The record's fixed part, as far as its layout goes."""
         return commits.CommitHead(0, 0, self.time_ns, self.blobs_length, self.meta_length, self.body_length)
+
+    @property
+    def body_offset(self) -> int:
+        """Where in the pack the body begins: asked for at every opening, so without `head`."""
+        return self.offset + commits.HEAD_LENGTH + self.blobs_length + self.meta_length
 
     def encode(self) -> bytes:
         """Return the value of the commit table."""
@@ -87,6 +94,7 @@ class Store:
         self.pack_table: Table = self.index.tables["pack"]
         self.commit_table: Table = self.index.tables["commit"]
         self.meta_table: Table = self.index.tables["meta"]
+        self._places: dict[int, CommitPlace] = {}
 
     def seq(self, txn: Transaction) -> int:
         """Return the number of the last commit."""
@@ -124,6 +132,15 @@ class Store:
             raise _damaged(f"of commit {seq}")
         return CommitPlace(*_COMMIT.unpack(value))
 
+    def place_once_read(self, txn: Transaction, seq: int) -> CommitPlace:
+        """Return the same as `commit_place` from memory, if it was asked for before: a commit never moves."""
+        found = self._places.get(seq)
+        if found is None:
+            if len(self._places) >= _PLACES:
+                self._places.clear()
+            found = self._places[seq] = self.commit_place(txn, seq)
+        return found
+
     def has_commit(self, txn: Transaction, seq: int) -> bool:
         """Say whether the index knows a commit."""
         return txn.get(KEY.pack(seq), db=self.commit_table) is not None
@@ -144,13 +161,13 @@ class Store:
         """Read part of a commit's body."""
         if offset + length > place.body_length:
             raise Damaged(f"pack {place.pack:08d}: a header lies outside its commit")
-        return self.packs.open(place.pack).read(place.offset + place.head.body_at + offset, length)
+        return self.packs.open(place.pack).read(place.body_offset + offset, length)
 
     def body_ready(self, place: CommitPlace, offset: int, length: int) -> memoryview | None:
         """Return part of a commit's body if it is in the page cache, else None. For one thread only."""
         if offset + length > place.body_length:
             raise Damaged(f"pack {place.pack:08d}: a header lies outside its commit")
-        return self.packs.open(place.pack).resident(place.offset + place.head.body_at + offset, length)
+        return self.packs.open(place.pack).resident(place.body_offset + offset, length)
 
     def read_meta(self, place: CommitPlace) -> bytes:
         """Read a commit's JSON."""
