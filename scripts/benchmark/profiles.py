@@ -1,7 +1,7 @@
 """Where the time goes: a profile of an import, of cold reads, or of listings.
 
-With py-spy it is a flame graph (SVG) of all processes involved, C code included where it can be told; without,
-a table of cProfile, of the one process that matters.
+With py-spy it is a flame graph (SVG) and a tree in text of all processes involved, C code included where it can be
+told; without, a table of cProfile, of the one process that matters.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmark import drives, machine
+from benchmark import drives, flames, machine
 from benchmark.listing import find, ls
 from benchmark.measure import say
 from benchmark.reading import glance, mounted, run, sequential
@@ -32,7 +32,8 @@ finally:
     with open(out, "w") as file:
         pstats.Stats(profile, stream=file).sort_stats("tottime").print_stats(60)
 """
-_RATE = "500"
+_RATE = "250"
+"""Samples a second: looking at C code stops the process for a moment each time."""
 
 
 def _spy() -> str | None:
@@ -52,11 +53,20 @@ def _import(out: Path, words: list[object]) -> Path:
         _run(out, [sys.executable, "-c", _CPROFILE, str(out.with_suffix(".txt")), *texts])
         return out.with_suffix(".txt")
     _run(out, [*_record(spy, out), "--native", "--subprocesses", "--", *drives.DICOMFS, *texts])
-    return out.with_suffix(".svg")
+    return _shown(out)
 
 
 def _record(spy: str, out: Path) -> list[str]:
-    return [spy, "record", "--rate", _RATE, "--format", "flamegraph", "--output", str(out.with_suffix(".svg"))]
+    return [spy, "record", "--rate", _RATE, "--format", "raw", "--output", str(out.with_suffix(".folded"))]
+
+
+def _shown(out: Path) -> Path:
+    """Make what can be looked at of what was recorded."""
+    with open(out.with_suffix(".folded"), encoding="utf-8") as recorded:
+        calls = flames.fold(recorded)
+    out.with_suffix(".svg").write_text(flames.svg(calls, out.name), encoding="utf-8")
+    out.with_suffix(".txt").write_text(flames.text(calls), encoding="utf-8")
+    return out.with_suffix(".txt")
 
 
 def _drive(stage: Stage, out: Path, archive: Path, work: Callable[[Path], None]) -> Path:
@@ -66,13 +76,12 @@ def _drive(stage: Stage, out: Path, archive: Path, work: Callable[[Path], None])
     """
     spy = _spy()
     drive = stage.dicomfs(archive, "profiled")
-    kept = out.with_suffix(".txt" if spy is None else ".svg")
     if spy is None:
-        drive.run_as([sys.executable, "-c", _CPROFILE, str(kept)])
+        drive.run_as([sys.executable, "-c", _CPROFILE, str(out.with_suffix(".txt"))])
     with mounted(drive), open(out.with_suffix(".log"), "w", encoding="utf-8") as log:
         recorder = None
         if spy is not None:
-            command = [*_record(spy, out), "--gil", "--pid", str(drive.pid)]
+            command = [*_record(spy, out), "--native", "--gil", "--pid", str(drive.pid)]
             recorder = subprocess.Popen(command, stdout=log, stderr=log)
             machine.settle([drive.pid])
         try:
@@ -81,7 +90,7 @@ def _drive(stage: Stage, out: Path, archive: Path, work: Callable[[Path], None])
             if recorder is not None:
                 recorder.send_signal(signal.SIGINT)
                 recorder.wait()
-    return kept
+    return out.with_suffix(".txt") if spy is None else _shown(out)
 
 
 def _forget() -> None:
@@ -142,7 +151,9 @@ FAMILIES = {"import": profile_import, "read": profile_read, "list": profile_list
 
 
 def profile(stage: Stage, family: str) -> None:
-    """Leave a profile in the work directory, and say where."""
+    """Leave a profile in the work directory, and say where; print it."""
     directory = stage.work / "profiles"
     directory.mkdir(exist_ok=True)
-    say(f"profile: {FAMILIES[family](stage, directory / family)}")
+    kept = FAMILIES[family](stage, directory / family)
+    print(kept.read_text(encoding="utf-8"), end="")
+    say(f"profile: {', '.join(str(path) for path in sorted(directory.glob(f'{family}.*')))}")
