@@ -127,7 +127,7 @@ class Archive:
         store = self._store
         with store.index.reading() as txn:
             inode = View(store, txn).instance_inode(ino)
-            return inode, store.commit_place(txn, inode.seq)
+            return inode, store.place_once_read(txn, inode.seq)
 
     def _base_ready(self, store: Store, base: bytes) -> bool:
         if base == NO_BASE or base in self._bases:
@@ -242,14 +242,15 @@ class Viewing:
         self._store = store
 
     def __enter__(self) -> View:
-        self._reading = self._store.index.reading()
-        return View(self._store, self._reading.__enter__())
+        store = self._store
+        self._reading = reading = store.index.reading()
+        return View(store, reading.__enter__())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reading.__exit__(kind, error, trace)
-        if isinstance(error, _MALFORMED):
+        if error is not None and isinstance(error, _MALFORMED):
             raise Damaged("the index has a damaged record; run 'dicomfs reindex'") from error
 
 

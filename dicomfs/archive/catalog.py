@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import NamedTuple, TypeAlias
@@ -15,11 +15,15 @@ from dicomfs.errors import Damaged, NotFound
 from dicomfs.store.index import Table, Transaction
 from dicomfs.store.store import Store
 
-Child: TypeAlias = tuple[int, bool, int, int, int, bytes]
-"""(inode, is a directory, size, mtime in ns, subdirectories, name)"""
+Child: TypeAlias = tuple[bytes, int, bool, int, int, int, int]
+"""(name, inode, is a directory, size, mtime in ns, links, inode again: the place from which a listing goes on)"""
 
 MAX_DEPTH = 64
 """No directory lies deeper; a damaged one may be its own ancestor."""
+
+_KNOWN_NAMES = 4096
+_known_names: set[bytes] = set()
+"""Names found possible lately: most series call their files alike, and this is asked for every file of a walk."""
 
 _DATE_RANGE = re.compile(r"(\d{8})?-(\d{8})?").fullmatch
 
@@ -98,6 +102,8 @@ class Changes:
 class View:
     """The catalog at one commit. Belongs to one thread; never held across an await."""
 
+    __slots__ = ("_store", "_tables", "_txn")
+
     def __init__(self, store: Store, txn: Transaction) -> None:
         self._store = store
         self._txn = txn
@@ -130,19 +136,34 @@ class View:
         kind, size, mtime_ns, subdirectories = CHILD.unpack_from(value)
         return Node(U64.unpack(ino)[0], kind == DIRECTORY, size, mtime_ns, subdirectories, parent)
 
-    def children(self, parent: int, after: int = 0) -> Iterator[Child]:
-        """Walk a directory in the order of inode numbers, past the one given: one cursor scan."""
+    def children(self, parent: int, after: int, links: int, leave_out: Callable[[int], None]) -> Iterator[Child]:
+        """Walk a directory in the order of inode numbers, past the one given: one cursor scan.
+
+        `links` is what instances have; `leave_out` is told of each entry whose name no file can have.
+        """
         cursor = self._txn.cursor(db=self._tables["child"])
         if not cursor.set_range(PAIR.pack(parent, after + 1)):
             return
         # Local names: this runs once for each file of a walk.
         unpack, fixed, pair, directory = CHILD.unpack_from, CHILD.size, PAIR.unpack, DIRECTORY
+        known, possible = _known_names, names.possible
         for key, value in cursor.iternext():
             above, ino = pair(key)
             if above != parent:
                 return
             kind, size, mtime_ns, subdirectories = unpack(value)
-            yield ino, kind == directory, size, mtime_ns, subdirectories, value[fixed:]
+            name = value[fixed:]
+            if name not in known:
+                if not possible(name):
+                    leave_out(ino)
+                    continue
+                if len(known) >= _KNOWN_NAMES:
+                    known.clear()
+                known.add(name)
+            if kind == directory:
+                yield name, ino, True, 0, mtime_ns, 2 + subdirectories, ino
+            else:
+                yield name, ino, False, size, mtime_ns, links, ino
 
     def path(self, ino: int) -> str:
         """Return the path of a directory or an instance below the mount point; '' for an earlier version."""

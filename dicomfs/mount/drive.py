@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +14,12 @@ import trio
 
 from dicomfs.archive.archive import Archive
 from dicomfs.errors import MountError
-from dicomfs.mount import kernel, mountpoint
+from dicomfs.mount import kernel, mapped, mountpoint
 from dicomfs.mount.operations import Operations
 from dicomfs.mount.options import MountOptions
 from dicomfs.mount.place import place
 from dicomfs.mount.traced import traced
+from dicomfs.mount.waiting import THREADS, Waiting
 from dicomfs.mount.watch import Watch
 from dicomfs.vfs.tree import Tree
 
@@ -31,10 +34,12 @@ def run(archive_path: Path, directory: Path, options: MountOptions, ready: Calla
     """Mount an archive, call `ready` when the drive answers, serve it until it is unmounted."""
     archive = Archive.open(archive_path)
     tree = Tree(archive, options.shown)
-    operations = Operations(tree, options)
+    waiting = Waiting()
+    operations = Operations(tree, options, waiting)
     if debug:
         traced(operations)
     kernel.drop_sys_resource()
+    waiting.take_over()
     with kernel.captured_stderr() as said:
         try:
             pyfuse3.init(operations, str(directory), _fuse_options(archive_path, options))
@@ -88,7 +93,8 @@ class _Drive:
             nursery.start_soon(self._end_on_signal, nursery.cancel_scope)
             nursery.start_soon(self._announce)
             nursery.start_soon(self._watch.run)
-            await pyfuse3.main()
+            nursery.start_soon(mapped.keep_small)
+            await pyfuse3.main(min_tasks=THREADS)
             orderly = True
             nursery.cancel_scope.cancel()
         return orderly
@@ -98,6 +104,9 @@ class _Drive:
         kib = self._options.read_ahead_kib
         await trio.to_thread.run_sync(kernel.set_read_ahead, self._directory, kib, abandon_on_cancel=True)
         self._ready()
+        # Or the first read of a coded frame would wait for it, a tenth of a second.
+        with suppress(ImportError):  # which is that read's matter
+            await trio.to_thread.run_sync(import_module, "numpy", abandon_on_cancel=True)
 
     async def _end_on_signal(self, everything: trio.CancelScope) -> None:
         with trio.open_signal_receiver(*_SIGNALS) as received:

@@ -1,7 +1,7 @@
 """Requests of the kernel answered from a tree: translation, and nothing else.
 
 Metadata is answered between two awaits, so no handler sees a half changed tree and none costs a
-switch of tasks. The entries handed to libfuse are reused: libfuse copies them before the next handler
+switch of tasks. What is handed to libfuse is reused: libfuse copies it before the next handler
 runs. A handler may raise nothing but FUSEError, or the whole drive ends.
 """
 # ruff: noqa: ARG002 - the signatures are pyfuse3's
@@ -22,7 +22,8 @@ from dicomfs.errors import Damaged, DicomfsError, NotFound
 from dicomfs.mount.options import DAY_S, MountOptions
 from dicomfs.mount.place import place
 from dicomfs.mount.read_only import ReadOnly
-from dicomfs.vfs.node import Attributes, OpenFile
+from dicomfs.mount.waiting import Waiting
+from dicomfs.vfs.node import Attributes, INode, OpenFile
 from dicomfs.vfs.tree import NAME_MAX, Tree
 from dicomfs.vfs.xattrs import QUICK, REFUSED
 
@@ -32,10 +33,10 @@ BLOCK: Final = 512
 """What st_blocks counts, whatever st_blksize says (stat(2))."""
 IO_SIZE: Final = 1 << 17
 FRAGMENT: Final = 4096
-READ_THREADS: Final = 16
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _COOKIES: Final = 2
 """`.` and `..` have cookies 1 and 2, which no entry of a tree can be told from; theirs are moved up."""
+_NOTHING: Final = (0, 0)
 _REPORTED: Final = 10_000
 """How many damaged files are remembered so as not to be logged twice."""
 
@@ -90,7 +91,7 @@ class Operations(ReadOnly):
     supports_dot_lookup = True
     enable_writeback_cache = False
 
-    def __init__(self, tree: Tree, options: MountOptions) -> None:
+    def __init__(self, tree: Tree, options: MountOptions, waiting: Waiting) -> None:
         super().__init__()
         self.started = trio.Event()
         """Set when the kernel has greeted."""
@@ -98,13 +99,18 @@ class Operations(ReadOnly):
         self._tree = tree
         self._file = look.entry(look.file_mode)
         self._directory = look.entry(look.directory_mode)
-        self._file_time = self._directory_time = -1
+        self._file_look = -1, -1, -1
+        self._directory_look = -1, -1
+        """What the two entries say now: size, time and links; directories have no size."""
+        self._listed = _NOTHING
+        """The directory that was last listed to its end, and the cookie of its last entry."""
+        self._info = pyfuse3.FileInfo(keep_cache=True)
         self._absent = _negative(look.negative_timeout_s)
         self._absent_for_long = _negative(DAY_S)
         self._xattr = options.xattr
-        self._open: dict[int, tuple[int, OpenFile]] = {}
+        self._open: dict[int, tuple[INode, OpenFile]] = {}
         self._next_handle = 1
-        self._threads = trio.CapacityLimiter(READ_THREADS)
+        self._in_thread = waiting.in_thread
         self._reported: set[int] = set()
 
     def init(self) -> None:
@@ -150,45 +156,59 @@ class Operations(ReadOnly):
             self._fail(error, fh)
 
     def _list(self, inode: int, start: int, token: pyfuse3.ReaddirToken) -> None:
-        reply = pyfuse3.readdir_reply
-        file, directory = self._file, self._directory
+        if self._listed == (inode, start):
+            # The kernel asks once more after the last entry, to hear that there is none.
+            self._listed = _NOTHING
+            return
         if start < _COOKIES and not self._list_dots(inode, start, token):
             return
-        file_time, directory_time = self._file_time, self._directory_time
-        entries = self._tree.entries(inode, max(start - _COOKIES, 0))
+        reply = pyfuse3.readdir_reply
+        file, directory = self._file, self._directory
+        file_size, file_time, file_links = self._file_look
+        directory_time, directory_links = self._directory_look
+        next_start = max(start, _COOKIES)
+        entries = self._tree.entries(inode, next_start - _COOKIES)
         try:
+            # Most of what a series' files have to tell is the same for all, so it is set when it changes.
             for name, ino, is_directory, size, mtime_ns, nlink, cookie in entries:
                 if is_directory:
                     entry = directory
+                    if nlink != directory_links:
+                        directory.st_nlink = directory_links = nlink
                     if mtime_ns != directory_time:
                         directory_time = mtime_ns
                         _set_times(directory, mtime_ns)
                 else:
                     entry = file
-                    if mtime_ns != file_time:  # one import gives all its files one time
+                    if size != file_size:
+                        file.st_size = file_size = size
+                        file.st_blocks = (size + 511) >> 9
+                    if mtime_ns != file_time:
                         file_time = mtime_ns
                         _set_times(file, mtime_ns)
+                    if nlink != file_links:
+                        file.st_nlink = file_links = nlink
                 entry.st_ino = ino
-                entry.st_size = size
-                entry.st_blocks = (size + 511) >> 9
-                entry.st_nlink = nlink
                 if not reply(token, name, entry, cookie + _COOKIES):
                     return
+                next_start = cookie + _COOKIES
+            self._listed = inode, next_start
         finally:
-            self._file_time, self._directory_time = file_time, directory_time
+            self._file_look = file_size, file_time, file_links
+            self._directory_look = directory_time, directory_links
             close = getattr(entries, "close", None)
             if close is not None:
                 close()
 
     def _list_dots(self, inode: int, start: int, token: pyfuse3.ReaddirToken) -> bool:
         # The kernel takes no reference on these two, so their attributes are of no account.
-        for cookie, name in enumerate((b".", b".."), start=1):
-            if cookie > start:
-                ino = inode if cookie == 1 else self._tree.parent(inode) or inode
-                self._directory.st_ino = ino
-                if not pyfuse3.readdir_reply(token, name, self._directory, cookie):
-                    return False
-        return True
+        entry = self._directory
+        if start < 1:
+            entry.st_ino = inode
+            if not pyfuse3.readdir_reply(token, b".", entry, 1):
+                return False
+        entry.st_ino = self._tree.parent(inode) or inode
+        return pyfuse3.readdir_reply(token, b"..", entry, 2)
 
     async def releasedir(self, fh: int) -> None:
         """Hold nothing for an open directory."""
@@ -234,9 +254,7 @@ class Operations(ReadOnly):
             if name in QUICK:
                 value = self._tree.xattr(inode, name)
             else:
-                value = await trio.to_thread.run_sync(
-                    self._tree.xattr, inode, name, abandon_on_cancel=True, limiter=self._threads
-                )
+                value = await self._in_thread(self._tree.xattr, inode, name)
         except Exception as error:  # noqa: BLE001
             self._fail(error, inode)
         if value is None:
@@ -252,15 +270,15 @@ class Operations(ReadOnly):
         try:
             file = self._tree.open_ready(inode)
             if file is None:
-                file = await trio.to_thread.run_sync(
-                    self._tree.open, inode, abandon_on_cancel=True, limiter=self._threads
-                )
+                file = await self._in_thread(self._tree.open, inode)
         except Exception as error:  # noqa: BLE001
             self._fail(error, inode)
         handle = self._next_handle
         self._next_handle += 1
         self._open[handle] = inode, file
-        return pyfuse3.FileInfo(fh=handle, keep_cache=True)
+        info = self._info
+        info.fh = handle
+        return info
 
     async def read(  # type: ignore[override] # pyfuse3 takes any buffer
         self, fh: int, off: int, size: int
@@ -271,8 +289,7 @@ class Operations(ReadOnly):
             data = file.read_ready(off, size)
             if data is not None:
                 return data
-            # Abandoned only when the drive ends: a disk that hangs must not hang that.
-            return await trio.to_thread.run_sync(file.read, off, size, abandon_on_cancel=True, limiter=self._threads)
+            return await self._in_thread(file.read, off, size)
         except Exception as error:  # noqa: BLE001
             self._fail(error, inode)
 
@@ -304,18 +321,19 @@ class Operations(ReadOnly):
         ino, is_directory, size, mtime_ns, nlink = found
         if is_directory:
             entry = self._directory
-            if mtime_ns != self._directory_time:
-                self._directory_time = mtime_ns
+            if (mtime_ns, nlink) != self._directory_look:
+                self._directory_look = mtime_ns, nlink
+                entry.st_nlink = nlink
                 _set_times(entry, mtime_ns)
         else:
             entry = self._file
-            if mtime_ns != self._file_time:
-                self._file_time = mtime_ns
+            if (size, mtime_ns, nlink) != self._file_look:
+                self._file_look = size, mtime_ns, nlink
+                entry.st_size = size
+                entry.st_blocks = (size + 511) >> 9
+                entry.st_nlink = nlink
                 _set_times(entry, mtime_ns)
         entry.st_ino = ino
-        entry.st_size = size
-        entry.st_blocks = (size + 511) >> 9
-        entry.st_nlink = nlink
         return entry
 
     def _fail(self, error: Exception, inode: int) -> Never:

@@ -50,14 +50,8 @@ class Catalog:
 
     def entries(self, ino: INode, after: INode) -> Iterator[Entry]:
         """Yield the entries of a directory by inode number, which is the cookie; one scan."""
-        links = self._links
         with self._archive.view() as view:
-            for child, is_directory, size, mtime_ns, subdirectories, name in view.children(ino, after):
-                if not possible(name):
-                    self._leave_out(child)
-                    continue
-                nlink = 2 + subdirectories if is_directory else links
-                yield name, child, is_directory, size, mtime_ns, nlink, child
+            yield from view.children(ino, after, self._links, self._leave_out)
 
     def _leave_out(self, ino: INode) -> None:
         """Tell once of a name that no file can have: the kernel would give up the whole directory for it."""

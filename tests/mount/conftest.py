@@ -70,7 +70,7 @@ class Drive:
             service.bind(str(notify))
             service.settimeout(0.2)
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SCRIPT, str(archive), str(path), options, str(log), manner],
+                [sys.executable, "-c", self.script(), str(archive), str(path), options, str(log), manner],
                 env=environment(NOTIFY_SOCKET=str(notify)),
                 stderr=subprocess.PIPE,
                 text=True,
@@ -80,6 +80,10 @@ class Drive:
         self._watchdog = threading.Timer(TIMEOUT_S * 2, self.process.kill)
         self._watchdog.daemon = True
         self._watchdog.start()
+
+    def script(self) -> str:
+        """Return what the process runs."""
+        return SCRIPT
 
     def _wait_until_ready(self, service: socket.socket) -> None:
         for _ in range(TIMEOUT_S * 5):
