@@ -54,7 +54,7 @@ def _arguments() -> argparse.Namespace:
         "--tiny", action="store_true", help="a handful of files, caches left alone: does everything work?"
     )
     parser.add_argument(
-        "--no-warm-memory", action="store_true", help="do not touch free memory first, as virtual machines need it"
+        "--no-warm-memory", action="store_true", help="do not touch free memory first (a minute on a virtual machine)"
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often each contestant runs (default: 5)")
     parser.add_argument("--work", type=Path, default=_WORK, help=f"where data and archives lie (default: {_WORK})")
@@ -74,6 +74,10 @@ def _measure(chosen: argparse.Namespace, stage: Stage) -> None:
     directory = stage.work / "results"
     directory.mkdir(exist_ok=True)
     kept = directory / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    if chosen.quick or chosen.tiny:
+        results.note(
+            "small data: what is done once for each program weighs more than it should; targets are for full size"
+        )
     if not (chosen.no_warm_memory or chosen.tiny):
         results.machine["memory"] = memory.warm()
         if hint := memory.hint():

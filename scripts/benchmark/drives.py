@@ -78,7 +78,7 @@ class Drive:
     def mount(self) -> None:
         """Start the process; return when the drive answers."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path.with_name(f"{self.path.name}.log"), "ab") as log:
+        with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -86,12 +86,20 @@ class Drive:
         while not os.path.ismount(self.path):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.unmount()
-                raise Failed(f"{self.name}: the drive did not start")
+                raise Failed(f"{self.name}: the drive did not start: {self._last_words()}")
             time.sleep(_TICK_S)
         os.listdir(self.path)
         # dicomfs sets it, too, as soon as it answers: wait until that is over.
         machine.settle([self.pid])
         self.set_read_ahead(self._read_ahead_kib)
+
+    @property
+    def _log(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.log")
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return lines[-1] if lines else "without a word"
 
     def set_read_ahead(self, kib: int) -> None:
         """Set how far the kernel reads ahead; without root it is the kernel's own for every contestant."""
