@@ -12,7 +12,7 @@ from dicomfs.archive.ingest import ImportOptions, import_paths
 from dicomfs.archive.outcome import FileResult, ImportReport, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from dicomfs.archive.catalog import View
 
@@ -74,10 +74,30 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+class Entry(NamedTuple):
+    """An entry of a directory."""
+
+    ino: int
+    is_directory: bool
+    size: int
+    mtime_ns: int
+    subdirectories: int
+    name: bytes
+
+
+def children(view: View, ino: int, after: int = 0) -> Iterator[Entry]:
+    """Walk a directory; its names must all be possible."""
+    left_out: list[int] = []
+    for name, child, is_directory, size, mtime_ns, links, cookie in view.children(ino, after, 1, left_out.append):
+        assert cookie == child
+        yield Entry(child, is_directory, size, mtime_ns, links - 2 if is_directory else links - 1, name)
+    assert left_out == []
+
+
 def walk(view: View, ino: int = 2, path: str = "") -> dict[str, Shown]:
     """Return the files below a directory, by their path in it."""
     found: dict[str, Shown] = {}
-    for child, is_directory, size, _, _, name in view.children(ino):
+    for child, is_directory, size, _, _, name in children(view, ino):
         below = f"{path}/{name.decode()}" if path else name.decode()
         if is_directory:
             found |= walk(view, child, below)

@@ -19,7 +19,7 @@ from dicomfs.archive.ingest import ImportOptions, import_paths
 from dicomfs.archive.outcome import FileResult, Outcome, Progress
 from dicomfs.errors import ArchiveMissing, UsageError
 from dicomfs.store.lock import WriterLock
-from tests.archive.importing import Done, add, contents, packs, run, sha256, snapshot, tables, tree, write
+from tests.archive.importing import Done, add, children, contents, packs, run, sha256, snapshot, tables, tree, write
 from tests.builders import make_instance, make_series, uid
 from tests.dicom.build import EXPLICIT, part10
 
@@ -628,7 +628,7 @@ def assert_unique_names(archive: Path) -> None:
 
     with Archive.open(archive) as opened, opened.view() as view:
         for ino in (2, *view.inodes(1023)):
-            names = [fold(child[5].decode()) for child in view.children(ino)]
+            names = [fold(child[5].decode()) for child in children(view, ino)]
             assert len(names) == len(set(names))
 
 
