@@ -29,6 +29,19 @@ class _SeriesPlace(NamedTuple):
     """What the catalog says of patient, study and series."""
 
 
+class _Before(NamedTuple):
+    """What the instance before said of patient, study and series, and what followed from it."""
+
+    patient: dict[str, str | int]
+    study_attributes: dict[str, str | int]
+    series_attributes: dict[str, str | int]
+    study: int
+    series: int
+    directory: int
+    said: dict[str, str | int]
+    differences: dict[str, str | int]
+
+
 class Claims:
     """Places the instances of one import, commit after commit. Belongs to one thread."""
 
@@ -38,6 +51,7 @@ class Claims:
         self._known: dict[bytes, int] = {}
         self._pairs: set[tuple[int, int]] = set()
         self._series_places: dict[tuple[str, str, str], _SeriesPlace] = {}
+        self._before: _Before | None = None
 
     def begin(self, txn: Transaction, fold: Fold, records: Records) -> None:
         """Go on with the next commit."""
@@ -46,6 +60,7 @@ class Claims:
             self._known.clear()
             self._pairs.clear()
             self._series_places.clear()
+            self._before = None
 
     def place(
         self,
@@ -62,26 +77,42 @@ class Claims:
 
         `conflict`: another file of its SOP Instance UID is there; `replaces`: it takes that one's place.
         """
-        attributes = row.attributes
-        merged = {**attributes.patient, **attributes.study, **attributes.series, **attributes.instance}
-        study, series, parent, above = self._series_place(attributes, merged)
-        uid = str(attributes.instance["SOPInstanceUID"])
-        identity = row.sha256.hex() if conflict else uid
-        rendered = PATIENTS.render_level(3, merged, identity)
-        name = self._replaced_name(replaces, parent) or self._free_name(
+        own = row.attributes.instance
+        place = self._place_of(row.attributes)
+        parent = place.directory
+        sha256 = row.sha256.hex()
+        identity = sha256 if conflict else str(own["SOPInstanceUID"])
+        rendered = PATIENTS.render_level(3, place.said | own, identity)
+        name = (replaces and self._replaced_name(replaces, parent)) or self._free_name(
             parent, rendered, identity, plain=not conflict or bool(replaces)
         )
         placed = InstanceRow(
-            self._fold.next, series, study, parent, name, row.size, row.sha256.hex(), row.base.hex(), body_offset,
+            self._fold.next, place.series, place.study, parent, name, row.size, sha256, row.base.hex(), body_offset,
             len(row.body), row.literal_length, new_bulk, new_stored, new_base, replaces,
-            attributes.instance | _differences(attributes, above),
+            own | place.differences if place.differences else own,
         )  # fmt: skip
-        self._records.instances.append(placed)
-        self._fold.instance(placed)
+        self._records.add(placed, self._fold.instance(placed))
         return placed
 
+    def _place_of(self, attributes: Levels) -> _Before:
+        """Return where an instance belongs: most come after another that says the same, in the same dictionaries."""
+        before = self._before
+        patient, study, series, own = attributes
+        if (
+            before is not None
+            and patient is before.patient
+            and study is before.study_attributes
+            and series is before.series_attributes
+        ):
+            return before
+        said = patient | study | series
+        place = self._series_place(attributes, said | own)
+        differences = _differences(said, place.attributes)
+        self._before = _Before(patient, study, series, place.study, place.series, place.directory, said, differences)
+        return self._before
+
     def _series_place(self, attributes: Levels, merged: dict[str, str | int]) -> _SeriesPlace:
-        """Return study, series and directory of an instance: most come after another of their series."""
+        """Return study, series and directory of an instance."""
         study_uid = str(attributes.study["StudyInstanceUID"])
         series_uid = str(attributes.series["SeriesInstanceUID"])
         patient_text = _patient_identity(attributes.patient, study_uid)
@@ -160,24 +191,24 @@ class Claims:
         return number
 
     def _free_name(self, parent: int, name: str, identity: str, *, plain: bool = True) -> str:
+        taken = self._tables["name"]
+        if plain and self._txn.get(tables.name_key(parent, name.encode()), db=taken) is None:
+            return name
         names: Iterator[str] = candidates(name, identity)
         for candidate in names if plain else islice(names, 1, None):
-            if self._txn.get(tables.name_key(parent, candidate.encode()), db=self._tables["name"]) is None:
+            if self._txn.get(tables.name_key(parent, candidate.encode()), db=taken) is None:
                 return candidate
         raise AssertionError("candidates never end")
 
     def _replaced_name(self, replaces: int, parent: int) -> str:
-        """Return the name of the instance that is replaced, if the new one belongs into the same directory."""
-        if not replaces:
-            return ""
+        """Return the name of the instance that is replaced if the new one belongs into the same directory, or ''."""
         value = self._txn.get(U64.pack(replaces), db=self._tables["inode"]) or b""
         old = tables.InstanceInode(*tables.INSTANCE_INODE.unpack_from(value))
         return value[tables.INSTANCE_INODE.size :].decode() if old.parent == parent else ""
 
 
-def _differences(own: Levels, above: dict[str, str | int]) -> dict[str, str | int]:
+def _differences(said: dict[str, str | int], above: dict[str, str | int]) -> dict[str, str | int]:
     """Return in what an instance differs from its patient, study and series; '' where it says nothing."""
-    said = own.patient | own.study | own.series
     if said == above:
         return {}
     return {key: said.get(key, "") for key in sorted(said.keys() | above.keys()) if said.get(key) != above.get(key)}

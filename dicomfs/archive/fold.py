@@ -63,11 +63,22 @@ class Records:
         self.series: list[tuple[int, str, int, Attributes]] = []
         self.study_patients: list[tuple[int, int]] = []
         self.directories: list[tuple[int, str, int, str]] = []
-        self.instances: list[InstanceRow] = []
+        self.instances: list[str] = []
+        """As JSON already: thousands of rows would cost memory, and time to look through."""
+
+    def add(self, row: InstanceRow, attributes: str) -> None:
+        """Add an instance, with the JSON of its attributes."""
+        (ino, series, study, parent, name, size, sha256, base, offset, length, literal,
+         bulk, stored, new_base, replaces, _) = row  # fmt: skip
+        self.instances.append(
+            f'[{ino},{series},{study},{parent},{_encode(name)},{size},"{sha256}","{base}",{offset},{length},{literal},'
+            f"{bulk},{stored},{new_base},{replaces},{attributes}]"
+        )
 
     def encode(self, op: str, by: str) -> bytes:
         """Return the commit's JSON."""
-        return _json({"op": op, "by": by, **vars(self)})
+        head = _encode({"op": op, "by": by, **vars(self), "instances": []}).removesuffix("]}")
+        return _bytes(f"{head}{','.join(self.instances)}]}}")
 
 
 class _Study(TypedDict):
@@ -155,9 +166,9 @@ class Fold:
         self._directories.setdefault(ino, 0)
         self._directories[parent] = self._directories.get(parent, 0) + 1
 
-    def instance(self, row: InstanceRow) -> None:
-        """Add an instance under the name that was claimed for it."""
-        txn, held = self._txn, self._tables
+    def instance(self, row: InstanceRow) -> str:
+        """Add an instance under the name that was claimed for it; return the JSON of its attributes."""
+        held, put = self._tables, self._txn.put
         name = row.name.encode()
         sha256 = bytes.fromhex(row.sha256)
         if row.replaces:
@@ -167,21 +178,24 @@ class Fold:
             row.body_offset, row.body_length, bytes.fromhex(row.base), sha256,
         )  # fmt: skip
         ino = U64.pack(row.ino)
-        txn.put(ino, value + name, db=held["inode"])
+        put(ino, value + name, db=held["inode"])
         self._claim(row.parent, row.ino, name, CHILD.pack(INSTANCE, row.size, self._time_ns, 0))
-        txn.put(U64.pack(row.series) + ino, _json(row.attributes), db=held["instance"])
-        sop = tables.sop_key(str(row.attributes["SOPInstanceUID"]))
-        others = txn.get(sop, db=held["sop"]) or b""
-        txn.put(sop, ino + others if row.replaces else others + ino, db=held["sop"])
-        txn.put(sha256, ino, db=held["file"])
-        own = [field for field in _DIFFERING if field in row.attributes]
-        if own or not INSTANCE_KEYWORDS.issuperset(row.attributes):
-            self._find(row.study, row.attributes, own)
-            self._note(row.study, str(row.attributes.get("Modality", "")), mixed=True)
+        attributes = row.attributes
+        text = _encode(attributes)
+        put(U64.pack(row.series) + ino, _bytes(text), db=held["instance"])
+        sop = tables.sop_key(str(attributes["SOPInstanceUID"]))
+        if not put(sop, ino, overwrite=False, db=held["sop"]):
+            others = self._txn.get(sop, db=held["sop"]) or b""
+            put(sop, ino + others if row.replaces else others + ino, db=held["sop"])
+        put(sha256, ino, db=held["file"])
+        if not INSTANCE_KEYWORDS.issuperset(attributes):
+            self._find(row.study, attributes, [field for field in _DIFFERING if field in attributes])
+            self._note(row.study, str(attributes.get("Modality", "")), mixed=True)
         self._directories.setdefault(row.parent, 0)
         self._count(row.series, row.study, 1, row.size)
         self.totals.add(self._modality(row.series), row)
         self.next = max(self.next, row.ino + 1)
+        return text
 
     def finish(self) -> None:
         """Bring counts, times and the journal of changes up to date."""
@@ -346,5 +360,9 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
 def _json(value: object) -> bytes:
-    return _encode(value).encode("utf-8", "surrogatepass")
+    return _bytes(_encode(value))

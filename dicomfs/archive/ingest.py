@@ -160,7 +160,7 @@ class _Coordinator:
                 if first is not None:
                     with Workers(self._root, codec, jobs, dry_run=False) as workers:
                         for answer in workers.run(sources.batches(rest, self._results.note)):
-                            self._take(answer, workers.memory)
+                            self._take(answer)
                             if interrupts.signal:
                                 break
                 self._commit()
@@ -196,10 +196,10 @@ class _Coordinator:
             self._begin_commit()
         self._results.settle()
 
-    def _take(self, answer: Answer, memory: memoryview) -> None:
+    def _take(self, answer: Answer) -> None:
         for item in answer.items:
             if isinstance(item, StoredBlob):
-                self._take_blob(item, memory)
+                self._take_blob(item, answer.memory)
             elif isinstance(item, Row):
                 self._take_row(item)
             elif isinstance(item, Begin):
@@ -208,7 +208,7 @@ class _Coordinator:
                 self._bases[item.blob] = item
             else:
                 self._end_file(item)
-        # The slot's memory is used again once this returns.
+        # The answer's memory is used again once this returns.
         self._writer.flush()
         due = (
             self._writer.pending_bytes >= COMMIT_BYTES

@@ -10,7 +10,7 @@ from dicomfs.archive.outcome import Outcome
 from dicomfs.errors import UsageError
 
 BATCH_FILES: Final = 64
-BATCH_BYTES: Final = 32 << 20
+BATCH_BYTES: Final = 8 << 20
 
 
 class Input(NamedTuple):
@@ -21,8 +21,8 @@ class Input(NamedTuple):
     explicit: bool
 
 
-BATCH_PATH_BYTES: Final = 16 << 10
-"""A batch travels through a socket in one message, which must fit its buffer."""
+BATCH_PATH_BYTES: Final = 8 << 10
+"""Batches travel through a socket, and all that a worker holds must fit its buffer."""
 
 Refused = Callable[[str, Outcome, str], None]
 """Called with a path that is no input, what becomes of it, and the reason."""

@@ -58,14 +58,14 @@ class Results:
 
     def add(self, outcome: Outcome, reason: str, size: int, sha256: bytes, uid: str, *, settled: bool) -> None:
         """Give the current input its result; one that is not settled is told at the next commit."""
-        source = self._open.popleft()
-        result = FileResult(source.path, outcome, reason, size, sha256.hex(), uid, explicit=source.explicit)
+        path, length, explicit = self._open.popleft()
+        result = FileResult(path, outcome, reason, size, sha256.hex(), uid, explicit)
         if settled and not self._waiting:
             self._tell(result)
         else:
             self._waiting.append((result, settled))
         self._done += 1
-        self._bytes_done += source.size
+        self._bytes_done += length
         if self._progress is not None:
             self._progress(Progress(self._done, self._total, self._bytes_done, self._bytes_total))
 

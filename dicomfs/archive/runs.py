@@ -65,15 +65,10 @@ class Run:
 
     def add(self, result: FileResult) -> None:
         """Write what became of an input."""
-        fields = (
-            result.outcome,
-            str(result.size),
-            result.sha256,
-            result.sop_instance_uid,
-            result.reason,
-            result.source,
-        )
-        self._table.write("\t".join(map(escaped, fields)) + "\n")
+        source, outcome, reason, size, sha256, uid, _ = result
+        if not _ASCII(uid + reason + source):
+            uid, reason, source = escaped(uid), escaped(reason), escaped(source)
+        self._table.write(f"{outcome.value}\t{size}\t{sha256}\t{uid}\t{reason}\t{source}\n")
 
     def flush(self) -> None:
         """Hand everything to the kernel: after each commit."""

@@ -30,7 +30,8 @@ from dicomfs.store.codec import Checks
 from dicomfs.store.recipe import MAX_BLOB, BlobId, Extent, Recipe
 
 BUFFER: Final = 64 << 20
-"""Files up to this size are read into one buffer that is used again; larger ones are mapped."""
+"""Files up to this size are read, larger ones are mapped."""
+_PIECE: Final = 1 << 20
 _SNIFFED: Final = 1 << 18
 _SNIFFED_ABOVE: Final = 8 << 20
 """Of a longer file some is looked at before all of it is read: sticks hold videos and disk images, too."""
@@ -144,7 +145,6 @@ class Splitter:
         self._sink = sink
         self._coded = codec != "none"
         self._describe_only = describe_only
-        self._buffer: memoryview | None = None
         self._series: OrderedDict[str, _Context] = OrderedDict()
         self._no_base = _Context(
             NO_BASE, zstandard.ZstdCompressor(level=_HEADER_LEVEL, write_checksum=True), zstandard.ZstdDecompressor()
@@ -153,25 +153,11 @@ class Splitter:
     def process(self, path: str) -> None:
         """Split one file and give its pieces to the sink; a file that cannot be read is an outcome, too."""
         try:
-            with open(path, "rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
-                if size > _SNIFFED_ABOVE:
-                    head = os.pread(file.fileno(), _SNIFFED, 0)
-                    if locate(head) is None:
-                        self._foreign(head[:512], size)
-                        return
-                if size <= BUFFER:
-                    self._split(self._read(file.fileno()), mapped=False)
-                    return
-                # Should the file shrink, this process dies: everything before it has to be told first.
-                self._sink.risk()
-                with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as mapped:
-                    mapped.madvise(mmap.MADV_SEQUENTIAL)
-                    data = memoryview(mapped)
-                    try:
-                        self._split(data, mapped=True)
-                    finally:
-                        data.release()
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._process(fd, os.fstat(fd).st_size)
+            finally:
+                os.close(fd)
         except OSError as error:
             reason = f"cannot be read: {error.strerror or error}"
             self._sink.outcome(Outcome.FAILED, reason, 0, b"", "")
@@ -181,19 +167,26 @@ class Splitter:
             reason = f"internal error ({type(error).__name__}): please report it"
             self._sink.outcome(Outcome.FAILED, reason, 0, b"", "")
 
-    def _read(self, fd: int) -> memoryview:
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(BUFFER + 1))
-        length = 0
-        while True:
-            got = os.readv(fd, [self._buffer[length:]])
-            if not got:
-                return self._buffer[:length]
-            length += got
-            if length > BUFFER:
-                raise OSError(0, "the file is growing while it is read")
+    def _process(self, fd: int, size: int) -> None:
+        if size > _SNIFFED_ABOVE:
+            head = os.pread(fd, _SNIFFED, 0)
+            if locate(head) is None:
+                self._foreign(head[:512], size)
+                return
+        if size <= BUFFER:
+            self._split(_read(fd, size), mapped=False)
+            return
+        # Should the file shrink, this process dies: everything before it has to be told first.
+        self._sink.risk()
+        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as mapped:
+            mapped.madvise(mmap.MADV_SEQUENTIAL)
+            data = memoryview(mapped)
+            try:
+                self._split(data, mapped=True)
+            finally:
+                data.release()
 
-    def _split(self, data: memoryview, *, mapped: bool) -> None:
+    def _split(self, data: bytes | View, *, mapped: bool) -> None:
         sha256 = hashlib.sha256(data).digest()
         size = len(data)
         held = self._known.file(sha256)
@@ -239,24 +232,25 @@ class Splitter:
         known = (what for magic, at, what in _FOREIGN if head[at : at + len(magic)] == magic)
         self._sink.outcome(Outcome.SKIPPED, next(known, reason), size, sha256, "")
 
-    def _prove(self, data: memoryview, pieces: list[Span], sha256: bytes, attributes: Levels, *, mapped: bool) -> Row:
+    def _prove(self, data: bytes | View, pieces: Sequence[Span], sha256: bytes, attributes: Levels, *,
+               mapped: bool) -> Row:  # fmt: skip
         """Give the blobs and return the row, or raise _Misfit."""
-        ends = [0, *(piece.end for piece in pieces)]
-        if ends[-1] != len(data) or any(piece.start != end for piece, end in zip(pieces, ends, strict=False)):
+        if not _tile(pieces, len(data)):
             raise _Misfit
         replayed = hashlib.sha256()
         extents: list[Extent] = []
-        literals: list[bytes | memoryview] = []
+        literals: list[bytes] = []
+        view = memoryview(data)
         for piece in pieces:
-            part: bytes | memoryview = data[piece.start : piece.end]
+            kind, start, end, _ = piece
             if mapped:
-                part = bytes(part)
+                part = bytes(view[start:end])
                 replayed.update(part)
-            if piece.kind == LITERAL:
-                literals.append(part)
-                extents.append((len(part), None))
+            if kind == LITERAL:
+                literals.append(part if mapped else bytes(view[start:end]))
+                extents.append((end - start, None))
             else:
-                extents.append((len(part), self._give(memoryview(part), piece)))
+                extents.append((end - start, self._give(memoryview(part) if mapped else view[start:end], piece)))
         if mapped and replayed.digest() != sha256:
             raise _Changed
         literal = b"".join(literals)
@@ -292,7 +286,7 @@ class Splitter:
         if len(body) > _REBASE * len(header) and len(literals) > 1024 and context is not self._no_base:
             context = self._new_base(attributes, literals)
             body = context.compressor.compress(header)
-        replayed = memoryview(context.decompressor.decompress(body, max_output_size=len(header)))
+        replayed: bytes = context.decompressor.decompress(body, max_output_size=len(header))
         end = _LENGTH.size + int.from_bytes(replayed[: _LENGTH.size], "little")
         if replayed[end:] != literals or not _replays(Recipe(replayed[_LENGTH.size : end]), extents):
             raise _Misfit
@@ -350,11 +344,36 @@ _OUTCOMES: Final = {
 }
 
 
-def _pieces(spans: Sequence[Span]) -> list[Span]:
+def _read(fd: int, size: int) -> bytes:
+    """Read all of a file that should be `size` bytes long."""
+    data = os.read(fd, size + 1)
+    if len(data) == size > 0:
+        return data
+    # It grows, or is no file on a disk: on to its end.
+    parts = [data]
+    length = len(data)
+    while data:
+        if length > BUFFER:
+            raise OSError(0, "the file is growing while it is read")
+        data = os.read(fd, _PIECE)
+        parts.append(data)
+        length += len(data)
+    return b"".join(parts)
+
+
+def _pieces(spans: Sequence[Span]) -> Sequence[Span]:
     """Cut bulk spans to the length of a blob; keep a file whole whose header would be too large for memory."""
-    literal = sum(span.end - span.start for span in spans if span.kind == LITERAL)
+    literal = longest = 0
+    for kind, start, end, _ in spans:
+        if kind == LITERAL:
+            literal += end - start
+        elif end - start > longest:
+            longest = end - start
     if literal > _MAX_LITERAL or len(spans) > _MAX_SPANS:
+        longest = spans[-1].end - spans[0].start
         spans = [Span(FRAME, spans[0].start, spans[-1].end, 1)]
+    if longest <= MAX_BLOB:
+        return spans
     pieces: list[Span] = []
     for span in spans:
         if span.kind == LITERAL:
@@ -363,6 +382,16 @@ def _pieces(spans: Sequence[Span]) -> list[Span]:
         starts = range(span.start, span.end, MAX_BLOB)
         pieces += (Span(span.kind, start, min(start + MAX_BLOB, span.end), span.sample_bytes) for start in starts)
     return pieces
+
+
+def _tile(pieces: Sequence[Span], size: int) -> bool:
+    """Say whether each piece begins where the one before ends, and the last ends with the file."""
+    at = 0
+    for _, start, end, _ in pieces:
+        if start != at:
+            return False
+        at = end
+    return at == size
 
 
 def _replays(recipe: Recipe, extents: list[Extent]) -> bool:

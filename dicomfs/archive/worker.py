@@ -1,18 +1,23 @@
 """A worker process of an import: reads, splits, hashes and compresses; writes nothing to the archive.
 
-Started by `workers.py` as main([CONNECTION, MEMORY, FIRST_SLOT, ARCHIVE, CODEC, DRY]) of a new interpreter,
-with a socket and a piece of shared memory inherited by number. Stored bytes travel through slots of
-the shared memory, so that nothing large is copied through a pipe; everything else is small and pickled.
+Started by `workers.py` as main([CONNECTION, MEMORY, START, ARCHIVE, CODEC, DRY]) of a new interpreter,
+with a socket and a piece of shared memory inherited by number. Stored bytes travel through a ring of
+RING_BYTES from START of the shared memory, so that nothing large is copied through a pipe; everything else
+is small and pickled.
 
     to the worker     ("files", [path, …])          one batch; answered in order
-                      ("free", slot)                 the slot may be used again
+                      ("free",)                      the bytes of the oldest chunk that has some may be overwritten
                       ("end",)
-    from the worker   (slot or None, [item, …], last)   `last` ends a batch
+    from the worker   (bytes, [item, …], last)      whether the chunk has bytes in the ring; `last` ends a batch
 
-An item is one of the records below: the calls of splitting.Sink, with the place in the slot instead of bytes.
+An item is one of the records below: the calls of splitting.Sink, with the place in the memory instead of bytes.
+On their way they are plain tuples that begin with their kind, which takes a fifth of the time to pickle.
 """
 
+import gc
 import mmap
+from collections import deque
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -20,18 +25,19 @@ from typing import Final, NamedTuple, TypeAlias
 from dicomfs.archive import tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.outcome import Outcome
-from dicomfs.archive.splitting import Held, Row, Splitter
+from dicomfs.archive.splitting import Held, Levels, Row, Splitter
 from dicomfs.archive.tables import U64
 from dicomfs.errors import Damaged
 from dicomfs.store import location as locations
 from dicomfs.store.codec import Checks
 from dicomfs.store.recipe import BlobId
 
-SLOT_BYTES: Final = 32 << 20
-SLOTS: Final = 2
-"""Slots of each worker: one is written while the other is read."""
+RING_BYTES: Final = 64 << 20
+"""How far a worker may be ahead of the writer, who stops at times to wait for the disk; twice MAX_BLOB at least."""
+_CHUNK_BYTES: Final = 8 << 20
 _CHUNK_ITEMS: Final = 4096
 _WHOLE_KEPT: Final = 100_000
+_GARBAGE: Final = 20_000
 
 
 class Begin(NamedTuple):
@@ -51,7 +57,7 @@ class Base(NamedTuple):
 
 
 class StoredBlob(NamedTuple):
-    """A blob whose `size` stored bytes lie in the shared memory at `at`."""
+    """A blob whose `size` stored bytes lie at `at` of the worker's ring."""
 
     blob: BlobId
     codec: int
@@ -75,7 +81,35 @@ class Ended(NamedTuple):
 
 
 Item: TypeAlias = Begin | Base | StoredBlob | Row | Ended
-Chunk: TypeAlias = tuple[int | None, list[Item], bool]
+Sent: TypeAlias = tuple[object, ...]
+Chunk: TypeAlias = tuple[bool, list[Sent], bool]
+
+_BEGIN, _BASE, _BLOB, _ROW, _ENDED = range(5)
+
+
+def _row(
+    size: int, sha256: bytes, base: bytes, body: bytes, literal: int, levels: tuple[dict[str, str | int], ...]
+) -> Row:
+    return Row(size, sha256, base, body, literal, Levels(*levels))
+
+
+def _ended(outcome: str, reason: str, size: int, sha256: bytes, uid: str) -> Ended:
+    return Ended(Outcome(outcome), reason, size, sha256, uid)
+
+
+_RECORDS: Final[dict[object, Callable[..., Item]]] = {
+    _BEGIN: Begin, _BASE: Base, _BLOB: StoredBlob, _ROW: _row, _ENDED: _ended
+}  # fmt: skip
+
+
+def received(sent: list[Sent]) -> list[Item]:
+    """Make records of the items of a chunk."""
+    return [_RECORDS[kind](*fields) for kind, *fields in sent]
+
+
+def files_told(sent: list[Sent]) -> int:
+    """Return how many files the items of a chunk end."""
+    return sum(item[0] in (_ROW, _ENDED) for item in sent)
 
 
 class KnownInIndex:
@@ -147,26 +181,29 @@ class KnownInIndex:
         return base, bytes(self._store.blobs.whole(location))
 
 
-class SlotSink:
+class RingSink:
     """Puts blobs into shared memory and sends everything else beside them."""
 
-    def __init__(self, connection: Connection, memory: memoryview, first_slot: int) -> None:
+    def __init__(self, connection: Connection, memory: memoryview) -> None:
+        """`memory` is this worker's part of the shared memory."""
         self._connection = connection
         self._memory = memory
-        self._free = list(range(first_slot, first_slot + SLOTS))
-        self._slot: int | None = None
+        self._starts: deque[int] = deque()
+        """Where the chunks begin that are in the memory, the one in the making last."""
+        self._at = 0
+        self._has_bytes = False
         self._used = 0
-        self._items: list[Item] = []
-        self.batches: list[list[str]] = []
+        self._items: list[Sent] = []
+        self.batches: deque[list[str]] = deque()
         self.ended = False
 
     def begin(self, sha256: bytes, sop_instance_uid: str) -> None:
         """Announce a file."""
-        self._items.append(Begin(sha256, sop_instance_uid))
+        self._items.append((_BEGIN, sha256, sop_instance_uid))
 
     def base(self, blob: BlobId, codec: int, length: int, stored: bytes) -> None:
         """Give a base: small, so it travels in the message."""
-        self._items.append(Base(blob, codec, length, stored))
+        self._items.append((_BASE, blob, codec, length, stored))
 
     def blob(
         self,
@@ -175,26 +212,40 @@ class SlotSink:
         length: int,
         stored: bytes | memoryview,
         crc: int,
-        checks: Checks,
+        crcs: tuple[int, ...],
         *,
         again: bool = False,
     ) -> None:
-        """Copy a blob into the slot."""
+        """Copy a blob into the ring."""
         size = len(stored)
-        if self._slot is not None and self._used + size > SLOT_BYTES:
+        if self._used >= _CHUNK_BYTES:
             self.send(last=False)
-        if self._slot is None:
-            while not self._free:
-                self.receive()
-            self._slot, self._used = self._free.pop(0), 0
-        at = self._slot * SLOT_BYTES + self._used
+        while (at := self._room(size)) < 0:
+            if self._has_bytes:
+                self.send(last=False)
+            self.receive()
         self._memory[at : at + size] = stored
+        if not self._has_bytes:
+            self._has_bytes = True
+            self._starts.append(at)
+        self._at = at + size
         self._used += size
-        self._items.append(StoredBlob(blob, codec, length, at, size, crc, checks, again))
+        self._items.append((_BLOB, blob, codec, length, at, size, crc, crcs, again))
+
+    def _room(self, size: int) -> int:
+        """Return where the next `size` bytes go, -1 where there is no room before a chunk is freed."""
+        if not self._starts:
+            return 0  # always the same memory, as long as the writer keeps up
+        oldest = self._starts[0]
+        if self._at > oldest:
+            if self._at + size <= len(self._memory):
+                return self._at
+            return 0 if size < oldest else -1
+        return self._at if self._at + size < oldest else -1
 
     def row(self, row: Row) -> None:
         """End a file that was split."""
-        self._items.append(row)
+        self._items.append((_ROW, *row[:5], tuple(row.attributes)))
         if len(self._items) >= _CHUNK_ITEMS:
             self.send(last=False)
 
@@ -204,12 +255,12 @@ class SlotSink:
 
     def outcome(self, outcome: Outcome, reason: str, size: int, sha256: bytes, sop_instance_uid: str) -> None:
         """End a file that was not."""
-        self._items.append(Ended(outcome, reason, size, sha256, sop_instance_uid))
+        self._items.append((_ENDED, str(outcome), reason, size, sha256, sop_instance_uid))
 
     def send(self, *, last: bool) -> None:
-        """Send what was gathered; the slot belongs to the other side until it says otherwise."""
-        self._connection.send((self._slot, self._items, last))
-        self._slot, self._items = None, []
+        """Send what was gathered; its bytes belong to the other side until it says otherwise."""
+        self._connection.send((self._has_bytes, self._items, last))
+        self._has_bytes, self._used, self._items = False, 0, []
 
     def receive(self) -> None:
         """Take one message of the other side."""
@@ -217,26 +268,29 @@ class SlotSink:
         if message[0] == "files":
             self.batches.append(message[1])
         elif message[0] == "free":
-            self._free.append(message[1])
+            self._starts.popleft()
         else:
             self.ended = True
 
 
 def main(arguments: list[str]) -> None:
     """Work until told to end, or until the other side is gone."""
-    connection_fd, memory_fd, first_slot, archive, codec, dry = arguments
+    connection_fd, memory_fd, start, archive, codec, dry = arguments
     connection = Connection(int(connection_fd))
-    with mmap.mmap(int(memory_fd), 0) as memory:
+    # Nothing here makes cycles but what fails, so looking for them among all that was imported is rarely worth it.
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
+    with mmap.mmap(int(memory_fd), RING_BYTES, offset=int(start)) as memory:
         view = memoryview(memory)
         opened = Archive.open(Path(archive))
-        sink = SlotSink(connection, view, int(first_slot))
+        sink = RingSink(connection, view)
         splitter = Splitter(KnownInIndex(opened), sink, codec=codec, describe_only=dry == "1")
         try:
             while not sink.ended:
                 if not sink.batches:
                     sink.receive()
                     continue
-                for path in sink.batches.pop(0):
+                for path in sink.batches.popleft():
                     splitter.process(path)
                 sink.send(last=True)
         except (EOFError, ConnectionError):

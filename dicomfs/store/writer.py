@@ -87,7 +87,10 @@ class Writer:
         if not again and self.has_blob(blob):
             return False
         name = prefix + blob.hex().encode() + codecs.SUFFIXES[codec]
-        offset = self._writing(lambda pack: pack.add(name, stored, crc))
+        try:
+            offset = (self._pack or self._new_pack()).add(name, stored, crc)
+        except OSError as error:
+            raise self._failed(error) from error
         location = Location(self._number, offset, len(stored), length, codec, checks)
         self.txn.put(blob, location.encode(), db=self._store.blob_table)
         self._blobs.append((blob, location))
@@ -142,18 +145,20 @@ class Writer:
 
     def _writing(self, step: Callable[[PackWriter], int | None]) -> int:
         try:
-            if self._pack is None:
-                self._pack = self._new_pack()
-            return step(self._pack) or 0
+            return step(self._pack or self._new_pack()) or 0
         except OSError as error:
-            self.abort()
-            raise explain(error, self._store) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> DicomfsError:
+        self.abort()
+        return explain(error, self._store)
 
     def _new_pack(self) -> PackWriter:
         store = self._store
         self._number = max((store.pack_floor(self.txn), *store.packs.numbers(), *store.pack_states(self.txn))) + 1
         self._committed = 0
-        return PackWriter(self._store.packs.create(self._number))
+        self._pack = PackWriter(self._store.packs.create(self._number))
+        return self._pack
 
     def _seal(self) -> None:
         pack = self._pack
