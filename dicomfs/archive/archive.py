@@ -233,23 +233,23 @@ _MALFORMED: Final = (struct.error, json.JSONDecodeError, UnicodeDecodeError)
 """What reading a record of the catalog ends in when it is not as we wrote it."""
 
 
-class Viewing:
-    """A read transaction on the catalog as a context manager: made for every metadata request, so it is lean."""
+class Viewing(View):
+    """A view that lasts as long as a `with` block: made for every metadata request, so it is lean."""
 
-    __slots__ = ("_reading", "_store")
+    __slots__ = ()
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._tables = store.index.tables
 
     def __enter__(self) -> View:
-        store = self._store
-        self._reading = reading = store.index.reading()
-        return View(store, reading.__enter__())
+        self._txn = self._store.index.begin()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reading.__exit__(kind, error, trace)
+        self._txn.abort()
         if error is not None and isinstance(error, _MALFORMED):
             raise Damaged("the index has a damaged record; run 'dicomfs reindex'") from error
 

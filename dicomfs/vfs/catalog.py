@@ -10,6 +10,7 @@ from dicomfs.vfs.node import FIRST_CLAIMED, NOTHING, ROOT, Attributes, Changes, 
 
 if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
+    from dicomfs.archive.catalog import Node
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,7 @@ class Catalog:
         if node is None:
             # The root of a tree is there before the first import makes it one of the catalog's directories.
             return Attributes(ino, True, 0, self._created_ns, 2) if ino < FIRST_CLAIMED else None
-        nlink = 2 + node.subdirectories if node.is_directory else self._links
-        return Attributes(ino, node.is_directory, node.size, node.mtime_ns, nlink)
+        return self._attributes(node)
 
     def lookup(self, parent: INode, name: bytes) -> Attributes | None:
         """Return the node of exactly this name in a directory."""
@@ -43,10 +43,11 @@ class Catalog:
             return None
         with self._archive.view() as view:
             node = view.child(parent, name)
-        if node is None:
-            return None
-        nlink = 2 + node.subdirectories if node.is_directory else self._links
-        return Attributes(node.ino, node.is_directory, node.size, node.mtime_ns, nlink)
+        return None if node is None else self._attributes(node)
+
+    def _attributes(self, node: "Node") -> Attributes:
+        ino, is_directory, size, mtime_ns, subdirectories, _ = node
+        return Attributes(ino, is_directory, size, mtime_ns, 2 + subdirectories if is_directory else self._links)
 
     def entries(self, ino: INode, after: INode) -> Iterator[Entry]:
         """Yield the entries of a directory by inode number, which is the cookie; one scan."""
