@@ -111,6 +111,7 @@ class Operations(ReadOnly):
         self._open: dict[int, tuple[INode, OpenFile]] = {}
         self._next_handle = 1
         self._in_thread = waiting.in_thread
+        self._until = waiting.until
         self._reported: set[int] = set()
 
     def init(self) -> None:
@@ -287,6 +288,9 @@ class Operations(ReadOnly):
         inode, file = self._open[fh]
         try:
             data = file.read_ready(off, size)
+            if data is None and (coming := file.coming(off, size)) is not None:
+                await self._until(coming)
+                data = file.read_ready(off, size)
             if data is not None:
                 return data
             return await self._in_thread(file.read, off, size)

@@ -14,9 +14,11 @@ All the rest of the program gets its turn at least every PASS_S. pyfuse3 names t
 `pyfuse3.trio`, and its own `pyfuse3.asyncio` takes that place in the same way.
 """
 
+import contextlib
 import logging
 import select
 from collections.abc import Callable
+from concurrent.futures import Future
 from time import monotonic
 from typing import Final, ParamSpec, TypeVar
 
@@ -63,6 +65,23 @@ class Waiting:
         low.threads += 1
         try:
             return await trio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=self._limiter)
+        finally:
+            low.threads -= 1
+
+    async def until(self, coming: Future[T]) -> None:
+        """Wait until something is made, or given up."""
+        low = self.lowlevel
+        made = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def tell(_: Future[T]) -> None:
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(made.set)
+
+        low.threads += 1
+        try:
+            coming.add_done_callback(tell)
+            await made.wait()
         finally:
             low.threads -= 1
 

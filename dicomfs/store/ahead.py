@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 THREADS: Final = 2
-MOST_BYTES: Final = 32 << 20
+MOST_BYTES: Final = 48 << 20
 """How much may lie ready or be ordered, all in all: what was ordered first is dropped."""
 _QUEUE: Final = 8
 """How many windows may wait to be made."""

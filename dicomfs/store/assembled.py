@@ -1,19 +1,20 @@
 """A file put together from its recipe, readable at any offset."""
 
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Final
 
 from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
 from dicomfs.store.ahead import Window
 from dicomfs.store.blobs import BlobReader
+from dicomfs.store.decoders import Part
 from dicomfs.store.location import Location
 from dicomfs.store.recipe import BlobId, Recipe
 
-LOOK_AHEAD: Final = 3
+LOOK_AHEAD: Final = 2
 """How many windows past the one read a sequential reader has made for it."""
-WINDOW: Final = 1 << 19
+WINDOW: Final = 1 << 21
 """How long a window is at least."""
 _LONG: Final = 1 << 17
 """A read of this length is one of many: nobody who wants a header asks for so much."""
@@ -53,7 +54,7 @@ class AssembledFile:
             future = window.future
             if future is None or not future.done() or future.cancelled() or future.exception() is not None:
                 return None
-            self._order(offset, end)
+            self._order(offset, end, end)
             return self._taken(window, future.result(), offset, end)
         parts: list[memoryview] = []
         for number, start, stop in self._parts(offset, end):
@@ -63,9 +64,10 @@ class AssembledFile:
                 continue
             data = self._blobs.ready(self._location(number), start, stop)
             if data is None:
+                self._order(offset, end, offset)
                 return None
             parts.append(data)
-        self._order(offset, end)
+        self._order(offset, end, end)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
@@ -73,7 +75,6 @@ class AssembledFile:
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
-        self._order(offset, end)
         window = self._window(offset, end)
         future = None if window is None else window.future
         if window is not None and future is not None:
@@ -81,6 +82,7 @@ class AssembledFile:
                 return self._taken(window, future.result(), offset, end)
             except (Damaged, CancelledError):
                 self._drop(window)
+        self._order(offset, end, end)
         return self._assemble(offset, end)
 
     def _assemble(self, offset: int, end: int) -> memoryview:
@@ -98,6 +100,30 @@ class AssembledFile:
                 self._blobs.fill(self._location(number), start, stop, part)
             at += stop - start
         return out
+
+    def _make(self, offset: int, end: int) -> memoryview:
+        """Put together a window: by another process where there is one."""
+        found = self._parts(offset, end)
+        literals: list[tuple[int, memoryview]] = []
+        parts: list[Part] = []
+        at = 0
+        for number, start, stop in found:
+            if self._recipe.blobs[number] is None:
+                literals.append((at, self._part(number, start, stop)))
+            else:
+                parts.append(Part(self._location(number), start, stop, at))
+            at += stop - start
+        out = self._blobs.decoders.run(end - offset, parts)
+        if out is None:
+            return self._assemble(offset, end)
+        for at, literal in literals:
+            out[at : at + len(literal)] = literal
+        return out
+
+    def coming(self, offset: int, size: int) -> Future[memoryview] | None:
+        """Return what is being made and holds this range, if anything is."""
+        window = self._window(offset, min(offset + size, self.size))
+        return None if window is None else window.future
 
     def _part(self, number: int, start: int, stop: int) -> memoryview:
         if self._recipe.blobs[number] is None:
@@ -172,24 +198,26 @@ class AssembledFile:
         self._windows = [one for one in self._windows if one is not window]
         self._blobs.ahead.done(window)
 
-    def _order(self, offset: int, end: int) -> None:
-        """Have made what a sequential reader will ask for next."""
+    def _order(self, offset: int, end: int, start: int) -> None:
+        """Have made what a sequential reader, who asks for this range, will ask for from `start` on."""
         if end - offset >= _LONG:
             sequential = not offset or abs(offset - self._last_end) <= _NEAR
         else:
             sequential = 0 < offset == self._last_end
         self._last_end = end
-        if not sequential or end >= self.size:
+        if not sequential or start >= self.size:
             return
         windows = [one for one in self._windows if one.future is not None and one.stop > offset]
-        start = max((one.stop for one in windows), default=end)
+        start = max((one.stop for one in windows), default=start)
         length = max(end - offset, WINDOW)
-        while start < self.size and len(windows) < LOOK_AHEAD and self._is_coded(start):
+        coming = sum(one.start > offset for one in windows)
+        while start < self.size and coming < LOOK_AHEAD and self._is_coded(start):
             stop = min(start + length, self.size)
-            window = self._blobs.ahead.order(start, stop, self._assemble)
+            window = self._blobs.ahead.order(start, stop, self._make)
             if window is None:
                 break
             windows.append(window)
+            coming += 1
             start = stop
         self._windows = windows
 

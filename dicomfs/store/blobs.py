@@ -4,6 +4,7 @@ A blob stored plain is checked in pieces of 64 KiB, a coded one is decoded chunk
 costs little. Chunks that a read wanted a part of are kept, as the next read mostly wants the rest.
 """
 
+import os
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -13,8 +14,9 @@ from isal.isal_zlib import crc32
 
 from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
-from dicomfs.store.ahead import Ahead
+from dicomfs.store.ahead import THREADS, Ahead
 from dicomfs.store.codec import CHUNK, Spans
+from dicomfs.store.decoders import Decoders
 from dicomfs.store.location import Location
 from dicomfs.store.packs import PackDirectory
 
@@ -39,6 +41,8 @@ class BlobReader:
         self._lock = threading.Lock()
         self.ahead = Ahead()
         """What makes parts of files before they are asked for."""
+        self.decoders = Decoders(packs.directory, THREADS if (os.cpu_count() or 1) > 1 else 0)
+        """The processes that it has do it."""
 
     def ready(self, at: Location, start: int, end: int) -> memoryview | None:
         """Return bytes [start, end) of the blob if nothing has to be waited for, else None."""
@@ -185,6 +189,7 @@ class BlobReader:
     def forget(self) -> None:
         """Drop what was decoded, as the packs are no longer those it came from."""
         self.ahead.forget()
+        self.decoders.forget()
         with self._lock:
             self._decoded.clear()
             self._spans.clear()
@@ -192,6 +197,7 @@ class BlobReader:
 
     def close(self) -> None:
         """Drop what was decoded, and decode nothing ahead any more."""
+        self.decoders.close()
         self.ahead.close()
         self.forget()
 

@@ -10,6 +10,7 @@ Inode numbers are stable for ever and say whose node it is:
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 ROOT: Final = 1
@@ -51,6 +52,9 @@ class OpenFile(Protocol):
 
     def read_ready(self, offset: int, size: int, /) -> bytes | memoryview | None:
         """Return the same if nothing has to be waited for, else None."""
+
+    def coming(self, offset: int, size: int, /) -> Future[memoryview] | None:
+        """Return what is being made already and will make `read_ready` answer, if anything is."""
 
     def close(self) -> None:
         """Give back what the file holds."""

@@ -18,6 +18,9 @@ class TextFile:
 
     read = read_ready
 
+    def coming(self, _offset: int, _size: int) -> None:
+        """Have nothing in the making."""
+
     def close(self) -> None:
         """Hold nothing."""
 
@@ -47,6 +50,9 @@ class DiskFile:
         except OSError:  # EAGAIN: not cached; EOPNOTSUPP: a filesystem that cannot tell
             return None
         return buffer if got == wanted else None
+
+    def coming(self, _offset: int, _size: int) -> None:
+        """Have nothing in the making."""
 
     def close(self) -> None:
         """Close the file."""
