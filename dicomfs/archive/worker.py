@@ -1,9 +1,9 @@
 """A worker process of an import: reads, splits, hashes and compresses; writes nothing to the archive.
 
-Started by `workers.py` as main([CONNECTION, MEMORY, START, ARCHIVE, CODEC, DRY]) of a new interpreter,
+Started by `workers.py` as main([SOCKET, MEMORY, START, ARCHIVE, CODEC, DRY]) of a new interpreter,
 with a socket and a piece of shared memory inherited by number. Stored bytes travel through a ring of
 RING_BYTES from START of the shared memory, so that nothing large is copied through a pipe; everything else
-is small and pickled.
+is small.
 
     to the worker     ("files", [path, …])          one batch; answered in order
                       ("free",)                      the bytes of the oldest chunk that has some may be overwritten
@@ -11,19 +11,20 @@ is small and pickled.
     from the worker   (bytes, [item, …], last)      whether the chunk has bytes in the ring; `last` ends a batch
 
 An item is one of the records below: the calls of splitting.Sink, with the place in the memory instead of bytes.
-On their way they are plain tuples that begin with their kind, which takes a fifth of the time to pickle.
+On their way they are plain tuples that begin with their kind.
 """
 
 import gc
 import mmap
 from collections import deque
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from socket import socket
+from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 from dicomfs.archive import tables
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.channel import Channel
 from dicomfs.archive.outcome import Outcome
 from dicomfs.archive.splitting import Held, Levels, Row, Splitter
 from dicomfs.archive.tables import U64
@@ -83,6 +84,7 @@ class Ended(NamedTuple):
 Item: TypeAlias = Begin | Base | StoredBlob | Row | Ended
 Sent: TypeAlias = tuple[object, ...]
 Chunk: TypeAlias = tuple[bool, list[Sent], bool]
+Message: TypeAlias = tuple[Literal["files"], list[str]] | tuple[Literal["free", "end"]]
 
 _BEGIN, _BASE, _BLOB, _ROW, _ENDED = range(5)
 
@@ -184,9 +186,9 @@ class KnownInIndex:
 class RingSink:
     """Puts blobs into shared memory and sends everything else beside them."""
 
-    def __init__(self, connection: Connection, memory: memoryview) -> None:
+    def __init__(self, channel: Channel, memory: memoryview) -> None:
         """`memory` is this worker's part of the shared memory."""
-        self._connection = connection
+        self._channel = channel
         self._memory = memory
         self._starts: deque[int] = deque()
         """Where the chunks begin that are in the memory, the one in the making last."""
@@ -255,16 +257,16 @@ class RingSink:
 
     def outcome(self, outcome: Outcome, reason: str, size: int, sha256: bytes, sop_instance_uid: str) -> None:
         """End a file that was not."""
-        self._items.append((_ENDED, str(outcome), reason, size, sha256, sop_instance_uid))
+        self._items.append((_ENDED, outcome.value, reason, size, sha256, sop_instance_uid))
 
     def send(self, *, last: bool) -> None:
         """Send what was gathered; its bytes belong to the other side until it says otherwise."""
-        self._connection.send((self._has_bytes, self._items, last))
+        self._channel.send((self._has_bytes, self._items, last))
         self._has_bytes, self._used, self._items = False, 0, []
 
     def receive(self) -> None:
         """Take one message of the other side."""
-        message = self._connection.recv()
+        message = cast(Message, self._channel.receive())
         if message[0] == "files":
             self.batches.append(message[1])
         elif message[0] == "free":
@@ -275,15 +277,15 @@ class RingSink:
 
 def main(arguments: list[str]) -> None:
     """Work until told to end, or until the other side is gone."""
-    connection_fd, memory_fd, start, archive, codec, dry = arguments
-    connection = Connection(int(connection_fd))
+    channel_fd, memory_fd, start, archive, codec, dry = arguments
+    channel = Channel(socket(fileno=int(channel_fd)))
     # Nothing here makes cycles but what fails, so looking for them among all that was imported is rarely worth it.
     gc.freeze()
     gc.set_threshold(_GARBAGE)
     with mmap.mmap(int(memory_fd), RING_BYTES, offset=int(start)) as memory:
         view = memoryview(memory)
         opened = Archive.open(Path(archive))
-        sink = RingSink(connection, view)
+        sink = RingSink(channel, view)
         splitter = Splitter(KnownInIndex(opened), sink, codec=codec, describe_only=dry == "1")
         try:
             while not sink.ended:

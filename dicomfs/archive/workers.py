@@ -9,11 +9,11 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, cast
 
+from dicomfs.archive.channel import Channel, wait
 from dicomfs.archive.worker import RING_BYTES, Chunk, Item, files_told, received
 from dicomfs.errors import DicomfsError
 
@@ -63,7 +63,7 @@ class _Worker:
                 env={**_SETTINGS, **os.environ, "PYTHONPATH": path},
                 process_group=0,
             )
-        self.connection = Connection(ours.detach())
+        self.channel = Channel(ours)
         self.batches: deque[Sequence[str]] = deque()
         self.chunks: deque[Chunk] = deque()
         self.answered = 0
@@ -109,7 +109,7 @@ class Workers:
                 worker.process.terminate()  # what it is working on is not wanted any more
             else:
                 self._send(worker, ("end",))
-            worker.connection.close()
+            worker.channel.close()
         for worker in self._workers:
             try:
                 worker.process.wait(_END_TIMEOUT_S)
@@ -154,11 +154,11 @@ class Workers:
             self._send(worker, ("files", batch))
 
     def _receive(self) -> None:
-        by_connection = {worker.connection: worker for worker in self._workers}
-        for ready in wait(list(by_connection)):
-            worker = by_connection[ready]  # type: ignore[index]  # wait() gives back what it was given
+        by_channel = {worker.channel: worker for worker in self._workers}
+        for ready in wait(list(by_channel)):
+            worker = by_channel[ready]
             try:
-                chunk: Chunk = worker.connection.recv()
+                chunk = cast(Chunk, ready.receive())
                 worker.chunks.append(chunk)
                 worker.answered = 0 if chunk[2] else worker.answered + files_told(chunk[1])
             except (EOFError, ConnectionError) as error:
@@ -166,7 +166,7 @@ class Workers:
 
     def _send(self, worker: _Worker, message: tuple[object, ...]) -> None:
         try:
-            worker.connection.send(message)
+            worker.channel.send(message)
         except ConnectionError as error:
             if message[0] == "files":
                 raise self._died(worker) from error
