@@ -16,8 +16,10 @@ import trio
 BOUND_KIB: Final = 64 << 10
 """Giving back as much as this takes a millisecond, or less where the page cache has large folios."""
 AT_REST_S: Final = 0.25
-IN_USE_S: Final = 0.02
-_GROWTH_KIB: Final = 1 << 10
+IN_USE_S: Final = 0.005
+"""A touch maps up to 2 MiB where the page cache has folios so large: a walk adds 10 MiB in a millisecond."""
+_CALM: Final = 100
+"""After so many looks at which nothing had been added, the drive is taken to be at rest."""
 _PAGE_KIB: Final = mmap.PAGESIZE >> 10
 _READ_ONLY_SHARED: Final = b"r--s"
 
@@ -27,14 +29,14 @@ async def keep_small(bound_kib: int = BOUND_KIB) -> None:
 
     It ends at once where /proc is not mounted.
     """
-    left_kib = 0
+    left_kib = calm = 0
     while (kib := mapped_kib()) is not None:
-        growing = kib > left_kib + _GROWTH_KIB
+        calm = 0 if kib > left_kib else calm + 1
         if kib > bound_kib:
             give_back()
             kib = mapped_kib() or 0
         left_kib = kib
-        await trio.sleep(IN_USE_S if growing else AT_REST_S)
+        await trio.sleep(IN_USE_S if calm < _CALM else AT_REST_S)
 
 
 def mapped_kib() -> int | None:
