@@ -9,8 +9,9 @@ which may change meanwhile, is hashed a second time as it is given away.
 import hashlib
 import mmap
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple, Protocol
@@ -26,7 +27,7 @@ from dicomfs.dicom.split import FRAGMENT, FRAME, LITERAL, Span
 from dicomfs.errors import Damaged, DicomfsError
 from dicomfs.store import codec as codecs
 from dicomfs.store import recipe as recipes
-from dicomfs.store.codec import Checks
+from dicomfs.store.codec import Checks, Coded
 from dicomfs.store.recipe import MAX_BLOB, BlobId, Extent, Recipe
 
 BUFFER: Final = 64 << 20
@@ -35,6 +36,10 @@ _PIECE: Final = 1 << 20
 _SNIFFED: Final = 1 << 18
 _SNIFFED_ABOVE: Final = 8 << 20
 """Of a longer file some is looked at before all of it is read: sticks hold videos and disk images, too."""
+_ASIDE_ABOVE: Final = 16 << 20
+"""The pieces of a longer file are hashed and encoded by threads."""
+_ASIDE: Final = 4
+"""How many of them at once, at up to MAX_BLOB bytes each."""
 _HEADER_LEVEL: Final = 3
 _MAX_LITERAL: Final = 32 << 20
 _MAX_SPANS: Final = 1 << 19
@@ -130,6 +135,16 @@ class Known(Protocol):
         """Return the base that the series' first instance uses, and its bytes."""
 
 
+class _Made(NamedTuple):
+    """A blob ready to be given away; `coded` is None where the archive has it."""
+
+    blob: BlobId
+    length: int
+    held: Held
+    coded: Coded | None
+    crc: int
+
+
 class _Context(NamedTuple):
     base: bytes
     compressor: zstandard.ZstdCompressor
@@ -145,6 +160,7 @@ class Splitter:
         self._sink = sink
         self._coded = codec != "none"
         self._describe_only = describe_only
+        self._pool: ThreadPoolExecutor | None = None
         self._series: OrderedDict[str, _Context] = OrderedDict()
         self._no_base = _Context(
             NO_BASE, zstandard.ZstdCompressor(level=_HEADER_LEVEL, write_checksum=True), zstandard.ZstdDecompressor()
@@ -240,41 +256,63 @@ class Splitter:
         replayed = hashlib.sha256()
         extents: list[Extent] = []
         literals: list[bytes] = []
+        made: deque[tuple[int, Future[_Made]]] = deque()
         view = memoryview(data)
+        aside = len(data) > _ASIDE_ABOVE
         for piece in pieces:
             kind, start, end, _ = piece
+            part = view[start:end]
             if mapped:
-                part = bytes(view[start:end])
+                part = memoryview(bytes(part))
                 replayed.update(part)
             if kind == LITERAL:
-                literals.append(part if mapped else bytes(view[start:end]))
+                literals.append(bytes(part))
+                extents.append((end - start, None))
+            elif aside:
+                if len(made) >= _ASIDE:
+                    number, future = made.popleft()
+                    extents[number] = self._give(future.result())
+                made.append((len(extents), self._threads().submit(self._make, part, piece)))
                 extents.append((end - start, None))
             else:
-                extents.append((end - start, self._give(memoryview(part) if mapped else view[start:end], piece)))
+                extents.append(self._give(self._make(part, piece)))
+        for number, future in made:
+            extents[number] = self._give(future.result())
         if mapped and replayed.digest() != sha256:
             raise _Changed
         literal = b"".join(literals)
         base, body = self._header(recipes.encode(extents), literal, attributes, extents)
         return Row(len(data), sha256, base, body, len(literal), attributes)
 
-    def _give(self, data: memoryview, piece: Span) -> BlobId:
+    def _threads(self) -> ThreadPoolExecutor:
+        """Return what encodes a long file on all cores: when the others are done, it would be one worker's alone."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="encode")
+        return self._pool
+
+    def _make(self, data: memoryview, piece: Span) -> _Made:
+        """Make a blob of a piece, and prove it, unless the archive has it. Called by several threads."""
         blob = BlobId(hashlib.sha256(data).digest())
         (held,) = self._known.blobs([blob])
         if held == Held.WHOLE:
-            return blob
+            return _Made(blob, len(data), held, None, 0)
         if self._coded and piece.kind != FRAGMENT:
             coded = codecs.encode(data, piece.sample_bytes if piece.kind == FRAME else 1)
             if coded.stored is not data and not codecs.decodes_to(coded, data):
                 coded = codecs.plain(data)
         else:
             coded = codecs.plain(data)
-        codec, stored, checks = coded
-        crc = crc32(stored)
-        if held == Held.HURT:
-            self._sink.blob(blob, codec, len(data), stored, crc, checks, again=True)
-        else:
-            self._sink.blob(blob, codec, len(data), stored, crc, checks)
-        return blob
+        return _Made(blob, len(data), held, coded, crc32(coded.stored))
+
+    def _give(self, made: _Made) -> Extent:
+        blob, length, held, coded, crc = made
+        if coded is not None:
+            codec, stored, checks = coded
+            if held == Held.HURT:
+                self._sink.blob(blob, codec, length, stored, crc, checks, again=True)
+            else:
+                self._sink.blob(blob, codec, length, stored, crc, checks)
+        return length, blob
 
     def _header(self, recipe: bytes, literals: bytes, attributes: Levels, extents: list[Extent]) -> tuple[bytes, bytes]:
         """Compress recipe and literals against the series' base; return base and body."""

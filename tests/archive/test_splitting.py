@@ -122,6 +122,19 @@ FILES = {
 
 
 @pytest.mark.parametrize("codec", ["fast", "none"])
+def test_threads_give_the_same_in_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
+    """A long file's pieces are made by threads."""
+    contents = (make_instance("MR", frames=40, rows=90, columns=90), *FILES.values())
+    expected = split(tmp_path, *contents, codec=codec)
+    monkeypatch.setattr("dicomfs.archive.splitting._ASIDE_ABOVE", 0)
+    found = split(tmp_path, *contents, codec=codec)
+    assert found.rows == expected.rows
+    assert list(found.stored.items()) == list(expected.stored.items())
+    assert found.calls == expected.calls
+    assert [found.joined(row) for row in found.rows] == list(contents)
+
+
+@pytest.mark.parametrize("codec", ["fast", "none"])
 @pytest.mark.parametrize("kind", FILES)
 def test_the_pieces_make_the_file(tmp_path: Path, kind: str, codec: str) -> None:
     held = split(tmp_path, FILES[kind], codec=codec)
