@@ -21,6 +21,7 @@ from isal.isal_zlib import crc32
 
 from dicomfs.archive.archive import MAX_HEADER, NO_BASE
 from dicomfs.archive.outcome import Outcome
+from dicomfs.archive.pieces import cut, replays, tile
 from dicomfs.dicom.describe import Verdict, describe
 from dicomfs.dicom.part10 import locate
 from dicomfs.dicom.split import FRAGMENT, FRAME, LITERAL, Span
@@ -28,7 +29,7 @@ from dicomfs.errors import Damaged, DicomfsError
 from dicomfs.store import codec as codecs
 from dicomfs.store import recipe as recipes
 from dicomfs.store.codec import Checks, Coded
-from dicomfs.store.recipe import MAX_BLOB, BlobId, Extent, Recipe
+from dicomfs.store.recipe import BlobId, Extent, Recipe
 
 BUFFER: Final = 64 << 20
 """Files up to this size are read, larger ones are mapped."""
@@ -41,8 +42,6 @@ _ASIDE_ABOVE: Final = 16 << 20
 _ASIDE: Final = 4
 """How many of them at once, at up to MAX_BLOB bytes each."""
 _HEADER_LEVEL: Final = 3
-_MAX_LITERAL: Final = 32 << 20
-_MAX_SPANS: Final = 1 << 19
 _MAX_BASE: Final = 1 << 20
 _MIN_BASE: Final = 64
 _SERIES_KEPT: Final = 64
@@ -233,7 +232,7 @@ class Splitter:
             return
         for spans in (described.spans, [Span(FRAME, 0, size, 1)]):
             try:
-                row = self._prove(data, _pieces(spans), sha256, attributes, mapped=mapped)
+                row = self._prove(data, cut(spans), sha256, attributes, mapped=mapped)
             except _Misfit:
                 continue
             except _Changed:
@@ -251,7 +250,7 @@ class Splitter:
     def _prove(self, data: bytes | View, pieces: Sequence[Span], sha256: bytes, attributes: Levels, *,
                mapped: bool) -> Row:  # fmt: skip
         """Give the blobs and return the row, or raise _Misfit."""
-        if not _tile(pieces, len(data)):
+        if not tile(pieces, len(data)):
             raise _Misfit
         replayed = hashlib.sha256()
         extents: list[Extent] = []
@@ -326,7 +325,7 @@ class Splitter:
             body = context.compressor.compress(header)
         replayed: bytes = context.decompressor.decompress(body, max_output_size=len(header))
         end = _LENGTH.size + int.from_bytes(replayed[: _LENGTH.size], "little")
-        if replayed[end:] != literals or not _replays(Recipe(replayed[_LENGTH.size : end]), extents):
+        if replayed[end:] != literals or not replays(Recipe(replayed[_LENGTH.size : end]), extents):
             raise _Misfit
         return context.base, body
 
@@ -397,47 +396,3 @@ def _read(fd: int, size: int) -> bytes:
         parts.append(data)
         length += len(data)
     return b"".join(parts)
-
-
-def _pieces(spans: Sequence[Span]) -> Sequence[Span]:
-    """Cut bulk spans to the length of a blob; keep a file whole whose header would be too large for memory."""
-    literal = longest = 0
-    for kind, start, end, _ in spans:
-        if kind == LITERAL:
-            literal += end - start
-        elif end - start > longest:
-            longest = end - start
-    if literal > _MAX_LITERAL or len(spans) > _MAX_SPANS:
-        longest = spans[-1].end - spans[0].start
-        spans = [Span(FRAME, spans[0].start, spans[-1].end, 1)]
-    if longest <= MAX_BLOB:
-        return spans
-    pieces: list[Span] = []
-    for span in spans:
-        if span.kind == LITERAL:
-            pieces.append(span)
-            continue
-        starts = range(span.start, span.end, MAX_BLOB)
-        pieces += (Span(span.kind, start, min(start + MAX_BLOB, span.end), span.sample_bytes) for start in starts)
-    return pieces
-
-
-def _tile(pieces: Sequence[Span], size: int) -> bool:
-    """Say whether each piece begins where the one before ends, and the last ends with the file."""
-    at = 0
-    for _, start, end, _ in pieces:
-        if start != at:
-            return False
-        at = end
-    return at == size
-
-
-def _replays(recipe: Recipe, extents: list[Extent]) -> bool:
-    """Say whether a recipe takes the same bytes from the same places; neighbouring literals count as one."""
-    joined: list[Extent] = []
-    for length, blob in extents:
-        if blob is None and joined and joined[-1][1] is None:
-            joined[-1] = (joined[-1][0] + length, None)
-        elif length:
-            joined.append((length, blob))
-    return joined == list(zip(recipe.lengths, recipe.blobs, strict=True))

@@ -22,6 +22,7 @@ from dicomfs.errors import Damaged, DicomfsError, NotFound
 from dicomfs.mount.options import DAY_S, MountOptions
 from dicomfs.mount.place import place
 from dicomfs.mount.read_only import ReadOnly
+from dicomfs.mount.upcoming import LONG, Upcoming
 from dicomfs.mount.waiting import Waiting
 from dicomfs.vfs.node import Attributes, INode, OpenFile
 from dicomfs.vfs.tree import NAME_MAX, Tree
@@ -112,6 +113,7 @@ class Operations(ReadOnly):
         self._next_handle = 1
         self._in_thread = waiting.in_thread
         self._until = waiting.until
+        self._upcoming = Upcoming(tree.open_ready)
         self._reported: set[int] = set()
 
     def init(self) -> None:
@@ -269,7 +271,7 @@ class Operations(ReadOnly):
         if flags & _WRITING:
             raise FUSEError(errno.EROFS)
         try:
-            file = self._tree.open_ready(inode)
+            file = self._upcoming.take(inode) or self._tree.open_ready(inode)
             if file is None:
                 file = await self._in_thread(self._tree.open, inode)
         except Exception as error:  # noqa: BLE001
@@ -291,9 +293,11 @@ class Operations(ReadOnly):
             if data is None and (coming := file.coming(off, size)) is not None:
                 await self._until(coming)
                 data = file.read_ready(off, size)
-            if data is not None:
-                return data
-            return await self._in_thread(file.read, off, size)
+            if data is None:
+                data = await self._in_thread(file.read, off, size)
+            if size >= LONG:
+                self._upcoming.note(inode, off, off + len(data), file.size)
+            return data
         except Exception as error:  # noqa: BLE001
             self._fail(error, inode)
 

@@ -16,11 +16,13 @@ _QUEUE: Final = 8
 class Window:
     """A part [start, stop) of a file, made or in the making."""
 
-    __slots__ = ("future", "start", "stop")
+    __slots__ = ("future", "left", "start", "stop")
 
     def __init__(self, start: int, stop: int, future: Future[memoryview]) -> None:
         self.start = start
         self.stop = stop
+        self.left = stop - start
+        """How many bytes nobody asked for yet."""
         self.future: Future[memoryview] | None = future
         """None once it was dropped."""
 

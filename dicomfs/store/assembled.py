@@ -125,6 +125,12 @@ class AssembledFile:
         window = self._window(offset, min(offset + size, self.size))
         return None if window is None else window.future
 
+    def prefetch(self) -> None:
+        """Begin to make what a reader of the whole file asks for first."""
+        if self.size >= _LONG and not self._windows and self._is_coded(0):
+            window = self._blobs.ahead.order(0, min(self.size, WINDOW), self._make)
+            self._windows = [] if window is None else [window]
+
     def _part(self, number: int, start: int, stop: int) -> memoryview:
         if self._recipe.blobs[number] is None:
             at = self._recipe.literal_starts[number]
@@ -189,8 +195,9 @@ class AssembledFile:
         return next((one for one in self._windows if one.start <= offset and end <= one.stop), None)
 
     def _taken(self, window: Window, data: memoryview, offset: int, end: int) -> memoryview:
-        """Return a part of a window, which is dropped when its end was asked for."""
-        if end == window.stop:
+        """Return a part of a window, which is dropped when all of it was asked for."""
+        window.left -= end - offset
+        if window.left <= 0:
             self._drop(window)
         return data[offset - window.start : end - window.start]
 
@@ -209,7 +216,8 @@ class AssembledFile:
             return
         windows = [one for one in self._windows if one.future is not None and one.stop > offset]
         start = max((one.stop for one in windows), default=start)
-        length = max(end - offset, WINDOW)
+        # Somebody waits for the first window, unless this range was answered: another one is made beside it.
+        length = max(end - start, WINDOW if start >= end else 0)
         coming = sum(one.start > offset for one in windows)
         while start < self.size and coming < LOOK_AHEAD and self._is_coded(start):
             stop = min(start + length, self.size)
@@ -219,6 +227,7 @@ class AssembledFile:
             windows.append(window)
             coming += 1
             start = stop
+            length = max(end - offset, WINDOW)
         self._windows = windows
 
     def _is_coded(self, offset: int) -> bool:

@@ -56,6 +56,9 @@ class OpenFile(Protocol):
     def coming(self, offset: int, size: int, /) -> Future[memoryview] | None:
         """Return what is being made already and will make `read_ready` answer, if anything is."""
 
+    def prefetch(self) -> None:
+        """Begin to make what a reader of the whole file asks for first, if making it takes time."""
+
     def close(self) -> None:
         """Give back what the file holds."""
 

@@ -21,6 +21,9 @@ class TextFile:
     def coming(self, _offset: int, _size: int) -> None:
         """Have nothing in the making."""
 
+    def prefetch(self) -> None:
+        """Have nothing to make."""
+
     def close(self) -> None:
         """Hold nothing."""
 
@@ -53,6 +56,9 @@ class DiskFile:
 
     def coming(self, _offset: int, _size: int) -> None:
         """Have nothing in the making."""
+
+    def prefetch(self) -> None:
+        """Have nothing to make."""
 
     def close(self) -> None:
         """Close the file."""

@@ -216,7 +216,7 @@ def test_a_walker_that_fails_ends_one_file_only(tmp_path: Path, monkeypatch: pyt
 
 
 def test_long_values_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splitting, "MAX_BLOB", 3000)
+    monkeypatch.setattr("dicomfs.archive.pieces.MAX_BLOB", 3000)
     held = split(tmp_path, FILES["CT"])
     (row,) = held.rows
     assert held.joined(row) == FILES["CT"]
@@ -224,7 +224,7 @@ def test_long_values_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_too_many_literals_become_blobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splitting, "_MAX_LITERAL", 500)
+    monkeypatch.setattr("dicomfs.archive.pieces._MAX_LITERAL", 500)
     held = split(tmp_path, FILES["CT"])
     (row,) = held.rows
     assert row.literal_length == 0
