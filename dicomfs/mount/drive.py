@@ -1,5 +1,6 @@
 """One mounted drive from its first request to its last: the trio program of a mount process."""
 
+import gc
 import logging
 import os
 import signal
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 GRACE_S: Final = 3.0
 """How long requests in progress may take to end, once the drive has been told to."""
+_GARBAGE: Final = 20_000
+"""After how many new objects Python looks for cycles; by default it is 700."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -107,6 +110,9 @@ class _Drive:
         # Or the first read of a coded frame would wait for it, a tenth of a second.
         with suppress(ImportError):  # which is that read's matter
             await trio.to_thread.run_sync(import_module, "numpy", abandon_on_cancel=True)
+        # What was imported stays, and requests make no cycles: looking for them would stop every request for a while.
+        gc.freeze()
+        gc.set_threshold(_GARBAGE)
 
     async def _end_on_signal(self, everything: trio.CancelScope) -> None:
         with trio.open_signal_receiver(*_SIGNALS) as received:

@@ -80,7 +80,9 @@ class Look:
         entry.st_mode = mode
         entry.st_uid = self.uid
         entry.st_gid = self.gid
-        entry.st_blksize = IO_SIZE
+        entry.st_blksize = (
+            FRAGMENT  # Python's buffers have this length: who wants a header shall not get frames with it
+        )
         entry.attr_timeout = self.attr_timeout_s
         entry.entry_timeout = self.entry_timeout_s
         return entry

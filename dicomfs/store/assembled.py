@@ -210,7 +210,7 @@ class AssembledFile:
         if end - offset >= _LONG:
             sequential = not offset or abs(offset - self._last_end) <= _NEAR
         else:
-            sequential = 0 < offset == self._last_end
+            sequential = _LONG <= offset == self._last_end  # the kernel's read-ahead of a header is no reader
         self._last_end = end
         if not sequential or start >= self.size:
             return

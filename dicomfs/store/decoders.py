@@ -18,8 +18,8 @@ from dicomfs.store.location import Location
 
 SLOT_BYTES: Final = 1 << 21
 SLOTS: Final = 24
-WARM_UP: Final = 16
-"""How many jobs are left to the threads before processes are started: a short read is over before they are."""
+WARM_UP_BYTES: Final = 96 << 20
+"""How much is left to the threads before processes are started: a study is copied before they are there."""
 IDLE_S: Final = 60.0
 """After how long a process ends that has nothing to do."""
 _END_TIMEOUT_S: Final = 5
@@ -59,7 +59,7 @@ class Decoders:
         """
         if length > SLOT_BYTES:
             return None
-        decoder = self._decoder()
+        decoder = self._decoder(length)
         if decoder is None:
             return None
         taken = self._take(length)
@@ -87,13 +87,13 @@ class Decoders:
         weakref.finalize(memory, self._free.append, slot).atexit = False
         return slot, memory.data
 
-    def _decoder(self) -> "_Decoder | None":
+    def _decoder(self, length: int) -> "_Decoder | None":
         """Return this thread's process, if it is ready."""
         found: _Decoder | None = getattr(self._mine, "decoder", None)
         if found is None or found.ended:
             with self._lock:
-                self._asked += 1
-                if self._closed or self._asked <= WARM_UP:
+                self._asked += length
+                if self._closed or self._asked <= WARM_UP_BYTES:
                     return None
                 self._decoders = [one for one in self._decoders if not one.ended]
                 if len(self._decoders) >= self._most:
@@ -101,7 +101,7 @@ class Decoders:
                 try:
                     found = self._start()
                 except OSError:  # no processes or memory to be had: the threads go on alone
-                    self._asked = -1000
+                    self._asked = -64 * WARM_UP_BYTES
                     return None
             self._mine.decoder = found
         return found if found.is_ready() else None

@@ -100,7 +100,7 @@ static void attributes(const struct node *node, struct stat *st)
     st->st_gid = getgid();
     st->st_size = node->size;
     st->st_blocks = (node->size + 511) / 512;
-    st->st_blksize = 1 << 17;
+    st->st_blksize = 4096;
     st->st_mtim.tv_sec = node->mtime_ns / 1000000000;
     st->st_mtim.tv_nsec = node->mtime_ns % 1000000000;
     st->st_atim = st->st_ctim = st->st_mtim;

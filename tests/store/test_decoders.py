@@ -40,7 +40,7 @@ def stored(tmp_path: Path) -> Iterator[tuple[Store, Location]]:
 
 @pytest.fixture
 def decoders(stored: tuple[Store, Location], monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoders]:
-    monkeypatch.setattr("dicomfs.store.decoders.WARM_UP", 0)
+    monkeypatch.setattr("dicomfs.store.decoders.WARM_UP_BYTES", 0)
     made = Decoders(stored[0].packs.directory, 2)
     yield made
     made.close()
@@ -142,7 +142,7 @@ def test_an_idle_process_ends(
 
 def test_a_reader_of_a_whole_file(stored: tuple[Store, Location], monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows by threads, windows by processes, and a process that is killed meanwhile: all are the file."""
-    monkeypatch.setattr("dicomfs.store.decoders.WARM_UP", 2)
+    monkeypatch.setattr("dicomfs.store.decoders.WARM_UP_BYTES", 1 << 18)
     monkeypatch.setattr("dicomfs.store.assembled.WINDOW", 1 << 17)
     store, at = stored
     blob = BlobId(bytes(32))
