@@ -222,7 +222,7 @@ class View:
             raise NotFound(f"no instance has inode number {ino}")
         if len(value) < tables.INSTANCE_INODE.size:
             raise Damaged(f"the index has a damaged record of inode {ino}; run 'dicomfs reindex'")
-        return tables.InstanceInode(*tables.INSTANCE_INODE.unpack_from(value))
+        return tables.InstanceInode.parse(value)
 
     def patients(self) -> Iterator[Patient]:
         """Walk all patients."""

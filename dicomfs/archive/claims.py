@@ -203,7 +203,7 @@ class Claims:
     def _replaced_name(self, replaces: int, parent: int) -> str:
         """Return the name of the instance that is replaced if the new one belongs into the same directory, or ''."""
         value = self._txn.get(U64.pack(replaces), db=self._tables["inode"]) or b""
-        old = tables.InstanceInode(*tables.INSTANCE_INODE.unpack_from(value))
+        old = tables.InstanceInode.parse(value)
         return value[tables.INSTANCE_INODE.size :].decode() if old.parent == parent else ""
 
 

@@ -149,15 +149,19 @@ def before(store: Store) -> Before | None:
     """Return what an old index knows, None where its records are hurt."""
     with store.index.translated(), store.index.reading() as txn:
         states = store.pack_states(txn)
-        value = txn.get(b"next", db=store.meta_table) or tables.U64.pack(tables.FIRST_CLAIMED)
         found = Before(
             txn.stat(store.index.tables["instance"])["entries"],
             store.seq(txn),
-            int.from_bytes(value, "big"),
+            _next(store, txn),
             max((store.pack_floor(txn), *states)),
             {number: state.committed for number, state in states.items()},
         )
     return found if max(found.seq, found.next, found.pack) < _MOST else None
+
+
+def _next(store: Store, txn: Transaction) -> int:
+    value = txn.get(b"next", db=store.meta_table) or tables.U64.pack(tables.FIRST_CLAIMED)
+    return int.from_bytes(value, "big")
 
 
 def settle(store: Store, old: Before | None, *, doubt: bool, hurt: list[int]) -> list[Range]:
@@ -172,8 +176,7 @@ def settle(store: Store, old: Before | None, *, doubt: bool, hurt: list[int]) ->
 
     with store.index.reading() as txn:
         seq, pack = store.seq(txn), max((store.pack_floor(txn), *store.packs.numbers()))
-        value = txn.get(b"next", db=store.meta_table) or tables.U64.pack(tables.FIRST_CLAIMED)
-        next_number = int.from_bytes(value, "big")
+        next_number = _next(store, txn)
         last = max((seq, *hurt, 0 if old is None else old.seq))
         lost = gaps(store, txn, last).new
     unused: list[Range] = []

@@ -221,7 +221,7 @@ class Fold:
         value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
         if value is None:
             return
-        old = tables.InstanceInode(*tables.INSTANCE_INODE.unpack_from(value))
+        old = tables.InstanceInode.parse(value)
         name = value[tables.INSTANCE_INODE.size :]
         self._txn.delete(PAIR.pack(old.parent, ino), db=self._tables["child"])
         self._txn.delete(tables.name_key(old.parent, name), db=self._tables["name"])

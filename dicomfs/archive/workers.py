@@ -3,10 +3,7 @@
 import contextlib
 import mmap
 import os
-import signal
-import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,12 +13,12 @@ from typing import Final, NamedTuple, Self, cast
 from dicomfs.archive.channel import Channel, wait
 from dicomfs.archive.worker import RING_BYTES, Chunk, Item, files_told, received
 from dicomfs.errors import DicomfsError
+from dicomfs.store import child
 
 _AHEAD: Final = 6
 """How many batches a worker holds: one in work, and more to go on with while this process waits for the disk.
 All of them must fit the buffer of a socket, or both ends would wait for each other."""
 _END_TIMEOUT_S: Final = 10
-_PROGRAM: Final = "import sys; from dicomfs.archive.worker import main; main(sys.argv[1:])"
 
 
 class WorkerLost(DicomfsError):
@@ -47,22 +44,8 @@ class Answer(NamedTuple):
 
 class _Worker:
     def __init__(self, memory_fd: int, start: int, archive: Path, codec: str, *, dry_run: bool) -> None:
-        ours, theirs = socket.socketpair()
-        package = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-        # -P: what lies in the current directory must not be imported.
-        command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), str(memory_fd)]
-        command += [str(start), str(archive), codec, "1" if dry_run else "0"]
-        # Ctrl-C goes to the whole group of the terminal; the coordinator decides what it means. The worker is in
-        # a group of its own, and SIGINT never reaches it: it keeps the mask that it is born with.
-        with theirs, _blocked(signal.SIGINT):
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), memory_fd),
-                env={**_SETTINGS, **os.environ, "PYTHONPATH": path},
-                process_group=0,
-            )
+        arguments = [str(start), str(archive), codec, "1" if dry_run else "0"]
+        self.process, ours = child.start("dicomfs.archive.worker", memory_fd, arguments, _SETTINGS)
         self.channel = Channel(ours)
         self.batches: deque[Sequence[str]] = deque()
         self.chunks: deque[Chunk] = deque()
@@ -73,15 +56,6 @@ class _Worker:
         """Return the first file that was not told of."""
         batch = self.batches[sum(last for _, _, last in self.chunks)]
         return batch[min(self.answered, len(batch) - 1)]
-
-
-@contextlib.contextmanager
-def _blocked(number: signal.Signals) -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Workers:

@@ -52,10 +52,8 @@ def mapped_kib() -> int | None:
 
 def give_back() -> None:
     """Take what is mapped shared and only to be read, as the archive's files alone are, out of the page tables."""
-    libc = ctypes.PyDLL(None)  # keeps the interpreter's lock, which to get back may take longer than this
-    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     for start, end in _mappings():
-        libc.madvise(start, end - start, mmap.MADV_DONTNEED)
+        _madvise(start, end - start, mmap.MADV_DONTNEED)
 
 
 def _mappings() -> Iterator[tuple[int, int]]:
@@ -66,3 +64,7 @@ def _mappings() -> Iterator[tuple[int, int]]:
             if access == _READ_ONLY_SHARED and inode != b"0":
                 start, _, end = where.partition(b"-")
                 yield int(start, 16), int(end, 16)
+
+
+_madvise = ctypes.PyDLL(None).madvise  # keeps the interpreter's lock, which to get back may take longer than this
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)

@@ -4,7 +4,7 @@ Metadata is answered between two awaits, so no handler sees a half changed tree 
 switch of tasks. What is handed to libfuse is reused: libfuse copies it before the next handler
 runs. A handler may raise nothing but FUSEError, or the whole drive ends.
 """
-# ruff: noqa: ARG002 - the signatures are pyfuse3's
+# ruff: noqa: ARG002, BLE001 - the signatures are pyfuse3's; a handler turns every error into what the kernel knows
 
 import errno
 import logging
@@ -80,9 +80,8 @@ class Look:
         entry.st_mode = mode
         entry.st_uid = self.uid
         entry.st_gid = self.gid
-        entry.st_blksize = (
-            FRAGMENT  # Python's buffers have this length: who wants a header shall not get frames with it
-        )
+        # Python's buffers have this length: who wants a header shall not get frames with it.
+        entry.st_blksize = FRAGMENT
         entry.attr_timeout = self.attr_timeout_s
         entry.entry_timeout = self.entry_timeout_s
         return entry
@@ -128,7 +127,7 @@ class Operations(ReadOnly):
         """Find a name; what is not there is told with a time for which that may be believed."""
         try:
             found = self._tree.lookup(parent_inode, name)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._fail(error, parent_inode)
         if found is None:
             if name in (b".", b".."):
@@ -140,7 +139,7 @@ class Operations(ReadOnly):
         """Tell a node's attributes."""
         try:
             found = self._tree.attributes(inode)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._fail(error, inode)
         if found is None:
             raise FUSEError(errno.ESTALE)
@@ -157,7 +156,7 @@ class Operations(ReadOnly):
         """List a directory with all attributes, from one scan, until the kernel's buffer is full."""
         try:
             self._list(fh, start_id, token)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._fail(error, fh)
 
     def _list(self, inode: int, start: int, token: pyfuse3.ReaddirToken) -> None:
@@ -228,7 +227,7 @@ class Operations(ReadOnly):
         """Tell the size of all files as they are shown, and that there is no room."""
         try:
             files, size = self._tree.statistics()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._fail(error, pyfuse3.ROOT_INODE)
         told = pyfuse3.StatvfsData()
         told.f_bsize = IO_SIZE
@@ -246,7 +245,7 @@ class Operations(ReadOnly):
             raise FUSEError(errno.ENOSYS)  # the kernel asks once and never again
         try:
             return self._tree.xattr_names(inode)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._fail(error, inode)
 
     async def getxattr(self, inode: int, name: bytes, ctx: object = None) -> bytes:
@@ -260,7 +259,7 @@ class Operations(ReadOnly):
                 value = self._tree.xattr(inode, name)
             else:
                 value = await self._in_thread(self._tree.xattr, inode, name)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._fail(error, inode)
         if value is None:
             raise FUSEError(errno.ENODATA)
@@ -276,7 +275,7 @@ class Operations(ReadOnly):
             file = self._upcoming.take(inode) or self._tree.open_ready(inode)
             if file is None:
                 file = await self._in_thread(self._tree.open, inode)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._fail(error, inode)
         handle = self._next_handle
         self._next_handle += 1
@@ -300,7 +299,7 @@ class Operations(ReadOnly):
             if size >= LONG:
                 self._upcoming.note(inode, off, off + len(data), file.size)
             return data
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._fail(error, inode)
 
     async def flush(self, fh: int) -> None:
@@ -318,7 +317,7 @@ class Operations(ReadOnly):
         inode, file = self._open.pop(fh)
         try:
             file.close()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._fail(error, inode)
 
     async def readlink(self, inode: int, ctx: object = None) -> bytes:

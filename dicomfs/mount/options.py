@@ -105,7 +105,7 @@ def parse(
     if views is not None:
         settings.update(_views("views", views))
     chosen(_strings(settings.get("views", ())), private=True)
-    return MountOptions(**settings, log=log)  # type: ignore[arg-type]
+    return MountOptions(**settings, log=log)  # type: ignore[arg-type]  # each value was parsed for its field
 
 
 def _unknown(name: str, *, equals: bool) -> str:

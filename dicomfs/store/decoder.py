@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
             while connection.poll(float(arguments[3])):
                 slot, parts = connection.recv()
                 connection.send(_decode(blobs, view[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES], parts))
-        except (EOFError, ConnectionError, KeyboardInterrupt):
+        except (EOFError, ConnectionError):
             pass
         finally:
             view.release()

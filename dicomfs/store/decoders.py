@@ -4,8 +4,6 @@ import contextlib
 import mmap
 import os
 import socket
-import subprocess
-import sys
 import threading
 import weakref
 from collections import deque
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dicomfs.errors import Damaged
+from dicomfs.store import child
 from dicomfs.store.location import Location
 
 SLOT_BYTES: Final = 1 << 21
@@ -23,7 +22,6 @@ WARM_UP_BYTES: Final = 96 << 20
 IDLE_S: Final = 60.0
 """After how long a process ends that has nothing to do."""
 _END_TIMEOUT_S: Final = 5
-_PROGRAM: Final = "import sys; from dicomfs.store.decoder import main; main(sys.argv[1:])"
 
 
 class Part(NamedTuple):
@@ -77,11 +75,11 @@ class Decoders:
         """Return a free slot and its memory; it is free again when nobody refers to the memory any more."""
         import numpy as np
 
+        if self._memory is None:
+            return None
         try:
             slot = self._free.popleft()
         except IndexError:
-            return None
-        if self._memory is None:
             return None
         memory = np.frombuffer(self._memory, np.uint8, length, slot * SLOT_BYTES)
         weakref.finalize(memory, self._free.append, slot).atexit = False
@@ -138,20 +136,7 @@ class _Decoder:
     """One process. Belongs to one thread, but for `end`."""
 
     def __init__(self, memory_fd: int, packs: Path) -> None:
-        ours, theirs = socket.socketpair()
-        package = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-        # -P: what lies in the current directory must not be imported.
-        command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), str(memory_fd)]
-        command += [str(packs), str(IDLE_S)]
-        with theirs:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), memory_fd),
-                env={**os.environ, "PYTHONPATH": path},
-                process_group=0,
-            )
+        process, ours = child.start("dicomfs.store.decoder", memory_fd, [str(packs), str(IDLE_S)])
         # It ends by itself when it was idle, and somebody has to hear of it.
         self._waiting = threading.Thread(target=process.wait, name="decoder", daemon=True)
         self._waiting.start()

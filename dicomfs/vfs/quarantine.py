@@ -106,11 +106,11 @@ class Quarantine:
         """Open a file: that needs its name alone, which memory has."""
         return self.open(ino)
 
-    def xattr_names(self, ino: INode) -> list[bytes]:  # noqa: ARG002
+    def xattr_names(self, ino: INode) -> list[bytes]:  # noqa: ARG002 - the Provider's signature
         """List nothing: what is wrong with a file stands in the text beside it."""
         return []
 
-    def xattr(self, ino: INode, name: bytes) -> bytes | None:  # noqa: ARG002
+    def xattr(self, ino: INode, name: bytes) -> bytes | None:  # noqa: ARG002 - the Provider's signature
         """Have no attributes."""
         return None
 

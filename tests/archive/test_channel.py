@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 
 from dicomfs.archive.channel import Channel, wait
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MESSAGES = [
     (),
@@ -20,14 +16,6 @@ MESSAGES = [
     (False, [bytes(5_000_000)], True),
     None,
 ]
-
-
-@pytest.fixture
-def ends() -> Iterator[tuple[Channel, Channel]]:
-    one, other = map(Channel, socket.socketpair())
-    yield one, other
-    one.close()
-    other.close()
 
 
 def test_messages_arrive_whole_and_in_order(ends: tuple[Channel, Channel]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-import socket
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 
@@ -15,20 +14,9 @@ from dicomfs.archive.channel import Channel
 from dicomfs.archive.worker import Chunk, RingSink, StoredBlob, received
 from dicomfs.store.recipe import BlobId
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 RING = 10_000
 LARGEST = RING // 4
 """As in the real one, a chunk and one blob more are at most half of it."""
-
-
-@pytest.fixture
-def ends() -> Iterator[tuple[Channel, Channel]]:
-    one, other = map(Channel, socket.socketpair())
-    yield one, other
-    one.close()
-    other.close()
 
 
 def content(number: int, size: int) -> bytes:
