@@ -1,0 +1,1 @@
+"""A process that makes files of the cache for another."""
