@@ -8,12 +8,11 @@ from fnmatch import translate
 from typing import NamedTuple, TypeAlias
 
 from dicomfs.archive import names, tables
+from dicomfs.archive.by_uid import ByUid
 from dicomfs.archive.fold import Attributes
 from dicomfs.archive.tables import CHILD, DIRECTORY, PAIR, U64
 from dicomfs.archive.totals import Totals
 from dicomfs.errors import Damaged, NotFound
-from dicomfs.store.index import Table, Transaction
-from dicomfs.store.store import Store
 
 Child: TypeAlias = tuple[bytes, int, bool, int, int, int, int]
 """(name, inode, is a directory, size, mtime in ns, links, inode again: the place from which a listing goes on)"""
@@ -96,23 +95,15 @@ class Changes:
     seq: int
     directories: frozenset[int]
     removed: tuple[tuple[int, bytes], ...]
+    studies: frozenset[int]
+    series: frozenset[int]
     complete: bool
 
 
-class View:
+class View(ByUid):
     """The catalog at one commit. Belongs to one thread; never held across an await."""
 
-    __slots__ = ("_store", "_tables", "_txn")
-
-    def __init__(self, store: Store, txn: Transaction) -> None:
-        self._store = store
-        self._txn = txn
-        self._tables: dict[str, Table] = store.index.tables
-
-    @property
-    def seq(self) -> int:
-        """The number of the commit that this view shows."""
-        return self._store.seq(self._txn)
+    __slots__ = ()
 
     def node(self, ino: int) -> Node | None:
         """Return a directory or an instance by inode number."""
@@ -215,15 +206,6 @@ class View:
         current = first[:8] == U64.pack(ino)
         return Instance(ino, inode.series, attributes, inode.size, inode.sha256, inode.mtime_ns, current)
 
-    def instance_inode(self, ino: int) -> tables.InstanceInode:
-        """Return where an instance's header lies; raise NotFound where the number is not that of one."""
-        value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
-        if value is None or value[0] != tables.INSTANCE:
-            raise NotFound(f"no instance has inode number {ino}")
-        if len(value) < tables.INSTANCE_INODE.size:
-            raise Damaged(f"the index has a damaged record of inode {ino}; run 'dicomfs reindex'")
-        return tables.InstanceInode.parse(value)
-
     def patients(self) -> Iterator[Patient]:
         """Walk all patients."""
         return map(self.patient, self._numbers("patient"))
@@ -244,6 +226,14 @@ class View:
         """Walk the instances of a series, earlier versions included."""
         return map(self.instance, self._below("instance", series))
 
+    def shown_instances(self, series: int) -> Iterator[Instance]:
+        """Walk the instances that trees of UIDs show: the first of each SOP Instance UID, no earlier versions."""
+        study = tables.SERIES.unpack_from(self._get("series", series))[0]
+        hidden = {U64.unpack_from(key, 16)[0] for key in self._hidden(study, series)}
+        for ino in self._below("instance", series):
+            if ino not in hidden and self.instance_inode(ino).parent != tables.NOWHERE:
+                yield self.instance(ino)
+
     def inodes(self, after: int = 0) -> Iterator[int]:
         """Walk the inode numbers of all directories and instances, past the one given."""
         return self._numbers("inode", after)
@@ -263,11 +253,6 @@ class View:
         """Return the series with a SeriesInstanceUID like this."""
         return self._like("SeriesInstanceUID", pattern)
 
-    def instances_where_uid(self, sop_instance_uid: str) -> list[int]:
-        """Return the inode numbers of the files with this SOP Instance UID, the current one first."""
-        value = self._txn.get(tables.sop_key(sop_instance_uid), db=self._tables["sop"]) or b""
-        return [U64.unpack_from(value, at)[0] for at in range(0, len(value), 8)]
-
     def ino_of_file(self, sha256: bytes) -> int | None:
         """Return the instance whose file has this SHA-256."""
         value = self._txn.get(sha256, db=self._tables["file"])
@@ -281,43 +266,25 @@ class View:
         """Return what changed after commit `since`, so that a mounted drive can forget what it knew."""
         now = self.seq
         if now < since:  # which only another index than the one of `since` can say
-            return Changes(now, frozenset(), (), complete=False)
+            return _unknown(now)
         directories: set[int] = set()
         removed: list[tuple[int, bytes]] = []
+        studies: set[int] = set()
+        series: set[int] = set()
         for seq in range(since + 1, now + 1):
             value = self._txn.get(U64.pack(seq), db=self._tables["change"])
             if value is None:
-                return Changes(now, frozenset(), (), complete=False)
+                return _unknown(now)
             journal = json.loads(value)
+            if "series" not in journal:  # an earlier version of dicomfs wrote it
+                return _unknown(now)
             directories.update(journal["directories"])
+            studies.update(journal["studies"])
+            series.update(journal["series"])
             removed += ((parent, name.encode()) for parent, name in journal["removed"])
-        return Changes(now, frozenset(directories), tuple(removed), complete=True)
-
-    def _get(self, table: str, *numbers: int) -> bytes:
-        value = self._txn.get(b"".join(map(U64.pack, numbers)), db=self._tables[table])
-        if value is None:
-            raise NotFound(f"the catalog has no {table} {numbers[-1]}")
-        return value
-
-    def _numbers(self, table: str, after: int = 0) -> Iterator[int]:
-        cursor = self._txn.cursor(db=self._tables[table])
-        if cursor.set_range(U64.pack(after + 1)):
-            for key, _ in cursor.iternext(values=True):
-                yield U64.unpack(key)[0]
-
-    def _below(self, table: str, number: int) -> Iterator[int]:
-        prefix = U64.pack(number)
-        for key in self._keys(table, prefix, prefix):
-            yield U64.unpack_from(key, 8)[0]
-
-    def _keys(self, table: str, start: bytes, prefix: bytes) -> Iterator[bytes]:
-        cursor = self._txn.cursor(db=self._tables[table])
-        if not cursor.set_range(start):
-            return
-        for key, _ in cursor.iternext():
-            if not key.startswith(prefix):
-                return
-            yield key
+        return Changes(
+            now, frozenset(directories), tuple(removed), frozenset(studies), frozenset(series), complete=True
+        )
 
     def _like(self, field: str, pattern: str) -> set[int]:
         """Scan only the values that begin as the pattern does before its first wildcard."""
@@ -358,3 +325,7 @@ class View:
             if value:
                 found.add(U64.unpack_from(key, len(key) - 8)[0])
         return found
+
+
+def _unknown(seq: int) -> Changes:
+    return Changes(seq, frozenset(), (), frozenset(), frozenset(), complete=False)

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias, TypedDict
 
 from dicomfs.archive import tables
-from dicomfs.archive.tables import CHILD, DIRECTORY, INSTANCE, PAIR, U64
+from dicomfs.archive.tables import CHILD, DIRECTORY, INSTANCE, PAIR, TRIPLE, U64
 from dicomfs.archive.totals import Totals
 from dicomfs.dicom.attributes import INSTANCE_KEYWORDS
 from dicomfs.errors import Damaged
@@ -187,6 +187,8 @@ class Fold:
         if not put(sop, ino, overwrite=False, db=held["sop"]):
             others = self._txn.get(sop, db=held["sop"]) or b""
             put(sop, ino + others if row.replaces else others + ino, db=held["sop"])
+            if any(self._is_shown(other, row) for (other,) in U64.iter_unpack(others)):
+                put(TRIPLE.pack(row.study, row.series, row.ino), b"", db=held["hidden"])
         put(sha256, ino, db=held["file"])
         if not INSTANCE_KEYWORDS.issuperset(attributes):
             self._find(row.study, attributes, [field for field in _DIFFERING if field in attributes])
@@ -207,7 +209,12 @@ class Fold:
         txn, meta = self._txn, self._store.meta_table
         txn.put(b"totals", self.totals.encode(), db=meta)
         txn.put(b"next", U64.pack(self.next), db=meta)
-        journal = {"directories": sorted(touched), "removed": self._removed}
+        journal = {
+            "directories": sorted(touched),
+            "removed": self._removed,
+            "studies": sorted(self._studies),
+            "series": sorted(self._series),
+        }
         txn.put(U64.pack(self._seq), _json(journal), db=self._tables["change"])
         if self._seq > tables.CHANGES_KEPT:
             txn.delete(U64.pack(self._seq - tables.CHANGES_KEPT), db=self._tables["change"])
@@ -232,6 +239,16 @@ class Fold:
         series = self._txn.get(U64.pack(old.series), db=self._tables["series"])
         if series is not None:
             self._count(old.series, tables.SERIES.unpack_from(series)[0], -1, -old.size)
+
+    def _is_shown(self, other: int, row: InstanceRow) -> bool:
+        """Say whether trees of UIDs show another instance in the place where they would show this one."""
+        value = self._txn.get(U64.pack(other), db=self._tables["inode"])
+        if value is None:
+            return False
+        inode = tables.InstanceInode.parse(value)
+        if inode.series != row.series or inode.parent == tables.NOWHERE:
+            return False
+        return self._txn.get(TRIPLE.pack(row.study, row.series, other), db=self._tables["hidden"]) is None
 
     def _count(self, series: int, study: int, instances: int, size: int) -> None:
         for tallies, number in ((self._series, series), (self._studies, study)):

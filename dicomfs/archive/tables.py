@@ -22,9 +22,12 @@ a directory's or an instance's number is its inode number.
     instance  u64 series, u64 ino        JSON attributes: its own, and those of patient, study and series in which
                                          it differs from what these tables say ('' where it has none)
     sop       SOP Instance UID           u64 ino each: the current instance first
+    hidden    u64 study, u64 series, u64 ino  empty: instances that are not the first of their SOP Instance UID in
+                                         their series, which trees of UIDs leave out
     file      SHA-256 of a file          u64 ino
     find      u8 field, folded value, 0, u64 number    empty: see FIELDS
-    change    u64 seq                    JSON {"directories": [ino], "removed": [[parent, name]]}
+    change    u64 seq                    JSON {"directories": [ino], "removed": [[parent, name]],
+                                         "studies": [number], "series": [number]}
 """
 
 import hashlib
@@ -45,6 +48,7 @@ TABLES: Final = (
     "study_patient",
     "instance",
     "sop",
+    "hidden",
     "file",
     "find",
     "change",
@@ -64,6 +68,7 @@ INSTANCE: Final = 2
 
 U64 = Struct(">Q")
 PAIR = Struct(">QQ")
+TRIPLE = Struct(">QQQ")
 DIRECTORY_INODE = Struct("<BQQI")
 INSTANCE_INODE = Struct("<BQQQQQQI32s32s")
 CHILD = Struct("<BQQI")

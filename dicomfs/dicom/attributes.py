@@ -40,6 +40,7 @@ TABLE: Final = (
     (0x00080050, _STUDY, "AccessionNumber", "SH"),
     (0x00200010, _STUDY, "StudyID", "SH"),
     (0x00081030, _STUDY, "StudyDescription", "LO"),
+    (0x00080201, _STUDY, "TimezoneOffsetFromUTC", "SH"),
     (0x00080090, _STUDY, "ReferringPhysicianName", "PN"),
     (SERIES_INSTANCE_UID, _SERIES, "SeriesInstanceUID", "UI"),
     (0x00200011, _SERIES, "SeriesNumber", "IS"),

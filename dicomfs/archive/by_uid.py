@@ -1,0 +1,51 @@
+"""What trees of UIDs show: studies, series and instances, each found by its UID, one instance for each.
+
+Two files of one SOP Instance UID in one series are both kept, but only the first has a place in such a tree, until
+it is replaced. In another series the same UID is another place.
+"""
+
+from collections.abc import Iterator
+
+from dicomfs.archive import tables
+from dicomfs.archive.reading import Reading
+from dicomfs.archive.tables import PAIR, TRIPLE, U64
+
+
+class ByUid(Reading):
+    """The catalog at one commit, by UIDs."""
+
+    __slots__ = ()
+
+    def shown(self, study: int, series: int = 0) -> int:
+        """Return how many instances trees of UIDs show of a study, or of one of its series."""
+        table, number = ("series", series) if series else ("study", study)
+        fixed = tables.SERIES if series else tables.STUDY
+        instances = fixed.unpack_from(self._get(table, number))[1 if series else 2]
+        return int(instances) - sum(1 for _ in self._hidden(study, series))
+
+    def _hidden(self, study: int, series: int) -> Iterator[bytes]:
+        prefix = PAIR.pack(study, series) if series else U64.pack(study)
+        return self._keys("hidden", prefix, prefix)
+
+    def study_with_uid(self, study_instance_uid: str) -> int | None:
+        """Return the number of the study with this StudyInstanceUID."""
+        return self._identified("study", 0, study_instance_uid)
+
+    def series_with_uid(self, study: int, series_instance_uid: str) -> int | None:
+        """Return the number of a study's series with this SeriesInstanceUID."""
+        return self._identified("series", study, series_instance_uid)
+
+    def _identified(self, kind: str, parent: int, text: str) -> int | None:
+        value = self._txn.get(tables.identity_key(kind, parent, text), db=self._tables["identity"])
+        return None if value is None else int(U64.unpack(value)[0])
+
+    def shown_with_uid(self, series: int, sop_instance_uid: str) -> int | None:
+        """Return the instance of a series that trees of UIDs show under this SOP Instance UID."""
+        study = tables.SERIES.unpack_from(self._get("series", series))[0]
+        for ino in self.instances_where_uid(sop_instance_uid):
+            inode = self.instance_inode(ino)
+            if inode.series != series or inode.parent == tables.NOWHERE:
+                continue
+            if self._txn.get(TRIPLE.pack(study, series, ino), db=self._tables["hidden"]) is None:
+                return ino
+        return None

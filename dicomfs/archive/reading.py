@@ -1,0 +1,65 @@
+"""The catalog's tables read through one transaction: what every question to the catalog is made of."""
+
+from collections.abc import Iterator
+
+from dicomfs.archive import tables
+from dicomfs.archive.tables import U64
+from dicomfs.errors import Damaged, NotFound
+from dicomfs.store.index import Table, Transaction
+from dicomfs.store.store import Store
+
+
+class Reading:
+    """The tables at one commit. Belongs to one thread."""
+
+    __slots__ = ("_store", "_tables", "_txn")
+
+    def __init__(self, store: Store, txn: Transaction) -> None:
+        self._store = store
+        self._txn = txn
+        self._tables: dict[str, Table] = store.index.tables
+
+    @property
+    def seq(self) -> int:
+        """The number of the commit that this view shows."""
+        return self._store.seq(self._txn)
+
+    def instance_inode(self, ino: int) -> tables.InstanceInode:
+        """Return where an instance's header lies; raise NotFound where the number is not that of one."""
+        value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
+        if value is None or value[0] != tables.INSTANCE:
+            raise NotFound(f"no instance has inode number {ino}")
+        if len(value) < tables.INSTANCE_INODE.size:
+            raise Damaged(f"the index has a damaged record of inode {ino}; run 'dicomfs reindex'")
+        return tables.InstanceInode.parse(value)
+
+    def instances_where_uid(self, sop_instance_uid: str) -> list[int]:
+        """Return the inode numbers of the files with this SOP Instance UID, the current one first."""
+        value = self._txn.get(tables.sop_key(sop_instance_uid), db=self._tables["sop"]) or b""
+        return [U64.unpack_from(value, at)[0] for at in range(0, len(value), 8)]
+
+    def _get(self, table: str, *numbers: int) -> bytes:
+        value = self._txn.get(b"".join(map(U64.pack, numbers)), db=self._tables[table])
+        if value is None:
+            raise NotFound(f"the catalog has no {table} {numbers[-1]}")
+        return value
+
+    def _numbers(self, table: str, after: int = 0) -> Iterator[int]:
+        cursor = self._txn.cursor(db=self._tables[table])
+        if cursor.set_range(U64.pack(after + 1)):
+            for key, _ in cursor.iternext(values=True):
+                yield U64.unpack(key)[0]
+
+    def _below(self, table: str, number: int) -> Iterator[int]:
+        prefix = U64.pack(number)
+        for key in self._keys(table, prefix, prefix):
+            yield U64.unpack_from(key, 8)[0]
+
+    def _keys(self, table: str, start: bytes, prefix: bytes) -> Iterator[bytes]:
+        cursor = self._txn.cursor(db=self._tables[table])
+        if not cursor.set_range(start):
+            return
+        for key, _ in cursor.iternext():
+            if not key.startswith(prefix):
+                return
+            yield key
