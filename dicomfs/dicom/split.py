@@ -38,13 +38,18 @@ class Geometry(NamedTuple):
 
     def frame_bytes(self, tag: int, length: int) -> int:
         """Return the bytes of one frame of pixel data `length` long, 0 when frames do not start on bytes."""
+        bits = self.frame_bits(tag, length)
+        return 0 if bits % 8 else bits // 8
+
+    def frame_bits(self, tag: int, length: int) -> int:
+        """Return the bits of one frame of pixel data `length` bytes long."""
         bits = {FLOAT_PIXEL_DATA: 32, DOUBLE_FLOAT_PIXEL_DATA: 64}.get(tag, self.bits_allocated)
         pixels = self.rows * self.columns
         full = pixels * self.samples * bits
         frames = max(self.frames, 1)
         if self.subsampled and self.samples == 3 and full // 8 * frames > length:
             full = pixels * 2 * bits  # YBR_FULL_422 keeps two samples a pixel, PS3.3 C.7.6.3.1.2
-        return 0 if full % 8 else full // 8
+        return full
 
     def sample_bytes(self, tag: int) -> int:
         """Return the bytes of one sample, 1 when samples share bytes."""
