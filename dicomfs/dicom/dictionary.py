@@ -5,7 +5,7 @@ pydicom is loaded when a keyword is first asked for that the catalog does not kn
 
 import re
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from dicomfs.dicom.attributes import TAGS
@@ -39,7 +39,7 @@ def similar_keyword(text: str) -> str:
     return keywords[near[0]] if near else ""
 
 
-@cache
+@lru_cache(1 << 16)  # bounded: the tags of hostile files are without number
 def dictionary_vr(tag: int, creator: str = "") -> str:
     """Return the VR that the dictionary has for a tag ('US or SS' for some), '' for one that it lacks."""
     private, element = tag >> 16 & 1, tag & 0xFFFF

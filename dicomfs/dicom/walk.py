@@ -14,7 +14,7 @@ kept apart from the header, and no attribute of the catalog lies within one.
 """
 
 from functools import cache
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from dicomfs.dicom.encoding import (
     ENCODINGS,
@@ -87,6 +87,8 @@ class Walk:
 
     __slots__ = ("_data", "_end", "_notice", "_pixels_seen", "_stack", "_strays", "_top", "_wanted",
                  "bulk", "encoding", "fault", "found", "stop")  # fmt: skip
+    LOOKED_INTO: ClassVar = LARGE
+    """Items longer than this are looked into."""
 
     def __init__(self, data: Data, start: int, end: int, encoding: Encoding, wanted: frozenset[int] = _NO_TAGS) -> None:
         self._data = data
@@ -303,7 +305,7 @@ class Walk:
         after = value + length
         if after > limit:
             return self._lost(position, too_long(f"an item of {shown(top.tag)}", position, length), cut=True)
-        if length > LARGE:
+        if length > self.LOOKED_INTO:
             self._enter(top.tag, position, after, self._of_item(value, after), items=False, defined=True)
             return value
         return after
