@@ -132,6 +132,26 @@ def inflate(data: Data, start: int) -> Inflated | None:
     return None
 
 
+def inflated(data: Data, start: int) -> bytearray:
+    """Return what comes before `start` and all of the deflated data set there, up to INFLATED_AT_MOST of it.
+
+    The data set is there as far as it is whole; nothing of it when it is not deflated.
+    """
+    for window_bits in (-zlib.MAX_WBITS, zlib.MAX_WBITS + 32):
+        found = bytearray(data[:start])
+        try:
+            for piece in _pieces(data, start, zlib.decompressobj(window_bits)):
+                found += piece
+                if len(found) - start >= INFLATED_AT_MOST:
+                    del found[start + INFLATED_AT_MOST :]
+                    return found
+        except zlib.error:
+            pass
+        if len(found) > start:
+            return found
+    return bytearray(data[:start])
+
+
 def _pieces(data: Data, start: int, inflater: "zlib._Decompress") -> Iterator[bytes]:
     # In pieces on both sides: zlib copies what it was given and has not used.
     for at in range(start, len(data), DEFLATED_PIECE):

@@ -1,6 +1,6 @@
 """A file put together from its recipe, readable at any offset."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Final
 
@@ -125,10 +125,11 @@ class AssembledFile:
         window = self._window(offset, min(offset + size, self.size))
         return None if window is None else window.future
 
-    def prefetch(self) -> None:
-        """Begin to make what a reader of the whole file asks for first."""
-        if self.size >= _LONG and not self._windows and self._is_coded(0):
-            window = self._blobs.ahead.order(0, min(self.size, WINDOW), self._make)
+    def prefetch(self, start: int = 0, stop: int | None = None) -> None:
+        """Begin to make what a reader of the whole file, or of this range, asks for first."""
+        stop = self.size if stop is None else min(stop, self.size)
+        if stop - start >= _LONG and not self._windows and self._is_coded(start):
+            window = self._blobs.ahead.order(start, min(stop, start + WINDOW), self._make)
             self._windows = [] if window is None else [window]
 
     def _part(self, number: int, start: int, stop: int) -> memoryview:
@@ -155,11 +156,22 @@ class AssembledFile:
             if blob is not None:
                 self._location(number)
 
-    def close(self) -> None:
-        """End reading."""
+    def literals(self) -> Iterator[tuple[int, memoryview]]:
+        """Yield what is no blob: where it lies in the file, and its bytes."""
+        recipe = self._recipe
+        for start, length, at, blob in zip(
+            recipe.starts, recipe.lengths, recipe.literal_starts, recipe.blobs, strict=True
+        ):
+            if blob is None:
+                yield start, self._literals[at : at + length]
+
+    def close(self, start: int = 0, stop: int | None = None) -> None:
+        """End reading, of the whole file or of this range: what was made for others stays."""
+        stop = self.size if stop is None else stop
         for window in self._windows:
-            self._blobs.ahead.done(window)
-        self._windows = []
+            if start <= window.start and window.stop <= stop:
+                self._blobs.ahead.done(window)
+        self._windows = [one for one in self._windows if one.future is not None]
 
     def _parts(self, offset: int, end: int) -> list[tuple[int, int, int]]:
         """Return (extent, start in it, end in it) for a range of the file."""
