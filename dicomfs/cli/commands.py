@@ -28,6 +28,8 @@ _COMMANDS = {
     "check": "checking",
     "stats": "statistics",
     "reindex": "reindexing",
+    "serve": "serving",
+    "nginx-conf": "serving",
 }
 
 
@@ -49,7 +51,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"dicomfs.cli.{_COMMANDS[cmd_name]}")
-        found = getattr(module, f"{cmd_name}_command")
+        found = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(found, click.Command)
         return found
 

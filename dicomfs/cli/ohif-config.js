@@ -1,0 +1,40 @@
+// OHIF's settings for a DICOMweb tree of dicomfs that the same server serves below /dicomweb.
+window.config = {
+  routerBasename: '/',
+  extensions: [],
+  modes: [],
+  customizationService: {},
+  showStudyList: true,
+  showLoadingIndicator: true,
+  showWarningMessageForCrossOrigin: false,
+  showCPUFallbackMessage: false,
+  strictZSpacingForVolumeViewport: true,
+  maxNumberOfWebWorkers: 3,
+  investigationalUseDialog: { option: 'never' },
+  defaultDataSourceName: 'dicomweb',
+  dataSources: [
+    {
+      namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
+      sourceName: 'dicomweb',
+      configuration: {
+        friendlyName: 'dicomfs',
+        name: 'dicomfs',
+        qidoRoot: '/dicomweb',
+        wadoRoot: '/dicomweb',
+        wadoUriRoot: '/dicomweb',
+        // Files answer no searches: OHIF picks from the whole list.
+        staticWado: true,
+        qidoSupportsIncludeField: false,
+        supportsReject: false,
+        supportsFuzzyMatching: false,
+        supportsWildcard: false,
+        imageRendering: 'wadors',
+        thumbnailRendering: 'wadors',
+        enableStudyLazyLoad: true,
+        singlepart: 'bulkdata,video',
+        bulkDataURI: { enabled: true, relativeResolution: 'series' },
+        omitQuotationForMultipartRequest: true,
+      },
+    },
+  ],
+};
