@@ -97,6 +97,8 @@ class Changes:
     removed: tuple[tuple[int, bytes], ...]
     studies: frozenset[int]
     series: frozenset[int]
+    displaced: tuple[int, ...]
+    """Instances in whose places others are now."""
     complete: bool
 
 
@@ -210,27 +212,27 @@ class View(ByUid):
         """Walk all patients."""
         return map(self.patient, self._numbers("patient"))
 
-    def studies(self) -> Iterator[Study]:
-        """Walk all studies."""
-        return map(self.study, self._numbers("study"))
+    def studies(self, after: int = 0) -> Iterator[Study]:
+        """Walk all studies, past the one given."""
+        return map(self.study, self._numbers("study", after))
 
     def studies_of(self, patient: int) -> Iterator[Study]:
         """Walk the studies with instances of a patient."""
         return map(self.study, self._below("under", patient))
 
-    def series_of(self, study: int) -> Iterator[Series]:
-        """Walk the series of a study."""
-        return map(self.series, self._below("under", study))
+    def series_of(self, study: int, after: int = 0) -> Iterator[Series]:
+        """Walk the series of a study, past the one given."""
+        return map(self.series, self._below("under", study, after))
 
     def instances_of(self, series: int) -> Iterator[Instance]:
         """Walk the instances of a series, earlier versions included."""
         return map(self.instance, self._below("instance", series))
 
-    def shown_instances(self, series: int) -> Iterator[Instance]:
-        """Walk the instances that trees of UIDs show: the first of each SOP Instance UID, no earlier versions."""
+    def shown_instances(self, series: int, after: int = 0) -> Iterator[Instance]:
+        """Walk the instances that trees of UIDs show, past the one given: one of each SOP Instance UID."""
         study = tables.SERIES.unpack_from(self._get("series", series))[0]
         hidden = {U64.unpack_from(key, 16)[0] for key in self._hidden(study, series)}
-        for ino in self._below("instance", series):
+        for ino in self._below("instance", series, after):
             if ino not in hidden and self.instance_inode(ino).parent != tables.NOWHERE:
                 yield self.instance(ino)
 
@@ -271,6 +273,7 @@ class View(ByUid):
         removed: list[tuple[int, bytes]] = []
         studies: set[int] = set()
         series: set[int] = set()
+        displaced: list[int] = []
         for seq in range(since + 1, now + 1):
             value = self._txn.get(U64.pack(seq), db=self._tables["change"])
             if value is None:
@@ -281,9 +284,16 @@ class View(ByUid):
             directories.update(journal["directories"])
             studies.update(journal["studies"])
             series.update(journal["series"])
+            displaced += journal["displaced"]
             removed += ((parent, name.encode()) for parent, name in journal["removed"])
         return Changes(
-            now, frozenset(directories), tuple(removed), frozenset(studies), frozenset(series), complete=True
+            now,
+            frozenset(directories),
+            tuple(removed),
+            frozenset(studies),
+            frozenset(series),
+            tuple(displaced),
+            complete=True,
         )
 
     def _like(self, field: str, pattern: str) -> set[int]:
@@ -328,4 +338,4 @@ class View(ByUid):
 
 
 def _unknown(seq: int) -> Changes:
-    return Changes(seq, frozenset(), (), frozenset(), frozenset(), complete=False)
+    return Changes(seq, frozenset(), (), frozenset(), frozenset(), (), complete=False)

@@ -118,6 +118,7 @@ class Fold:
         self._studies: dict[int, _Tally] = {}
         self._modalities: dict[int, str] = {}
         self._removed: list[tuple[int, str]] = []
+        self._displaced: list[int] = []
 
     def patient(self, number: int, identity: str, attributes: Attributes) -> None:
         """Add a patient."""
@@ -214,6 +215,7 @@ class Fold:
             "removed": self._removed,
             "studies": sorted(self._studies),
             "series": sorted(self._series),
+            "displaced": self._displaced,
         }
         txn.put(U64.pack(self._seq), _json(journal), db=self._tables["change"])
         if self._seq > tables.CHANGES_KEPT:
@@ -235,6 +237,7 @@ class Fold:
         hidden = tables.INSTANCE_INODE.pack(*old._replace(parent=tables.NOWHERE))
         self._txn.put(U64.pack(ino), hidden + name, db=self._tables["inode"])
         self._removed.append((old.parent, name.decode()))
+        self._displaced.append(ino)
         self._directories.setdefault(old.parent, 0)
         series = self._txn.get(U64.pack(old.series), db=self._tables["series"])
         if series is not None:

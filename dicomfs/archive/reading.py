@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from dicomfs.archive import tables
-from dicomfs.archive.tables import U64
+from dicomfs.archive.tables import PAIR, U64
 from dicomfs.errors import Damaged, NotFound
 from dicomfs.store.index import Table, Transaction
 from dicomfs.store.store import Store
@@ -50,9 +50,8 @@ class Reading:
             for key, _ in cursor.iternext(values=True):
                 yield U64.unpack(key)[0]
 
-    def _below(self, table: str, number: int) -> Iterator[int]:
-        prefix = U64.pack(number)
-        for key in self._keys(table, prefix, prefix):
+    def _below(self, table: str, number: int, after: int = 0) -> Iterator[int]:
+        for key in self._keys(table, PAIR.pack(number, after + 1), U64.pack(number)):
             yield U64.unpack_from(key, 8)[0]
 
     def _keys(self, table: str, start: bytes, prefix: bytes) -> Iterator[bytes]:

@@ -27,7 +27,7 @@ a directory's or an instance's number is its inode number.
     file      SHA-256 of a file          u64 ino
     find      u8 field, folded value, 0, u64 number    empty: see FIELDS
     change    u64 seq                    JSON {"directories": [ino], "removed": [[parent, name]],
-                                         "studies": [number], "series": [number]}
+                                         "studies": [number], "series": [number], "displaced": [ino]}
 """
 
 import hashlib

@@ -49,7 +49,11 @@ def run(archive_path: Path, directory: Path, options: MountOptions, ready: Calla
         except RuntimeError as error:
             raise mountpoint.explain(directory, said()) from error
     drive = _Drive(operations, Watch(tree), directory, options, ready)
-    if drive.serve():
+    try:
+        orderly = drive.serve()
+    finally:
+        tree.close()
+    if orderly:
         archive.close()
 
 

@@ -9,22 +9,22 @@ runs. A handler may raise nothing but FUSEError, or the whole drive ends.
 import errno
 import logging
 import os
-import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Never
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Never, TypeVar
 
 import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FUSEError
 
 from dicomfs.errors import Damaged, DicomfsError, NotFound
+from dicomfs.mount.look import FRAGMENT, Look, negative, set_times
 from dicomfs.mount.options import DAY_S, MountOptions
 from dicomfs.mount.place import place
 from dicomfs.mount.read_only import ReadOnly
 from dicomfs.mount.upcoming import LONG, Upcoming
 from dicomfs.mount.waiting import Waiting
-from dicomfs.vfs.node import Attributes, INode, OpenFile
+from dicomfs.vfs.node import PATIENCE, Attributes, INode, NotReady, OpenFile, Stale
 from dicomfs.vfs.tree import NAME_MAX, Tree
 from dicomfs.vfs.xattrs import QUICK, REFUSED
 
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 BLOCK: Final = 512
 """What st_blocks counts, whatever st_blksize says (stat(2))."""
 IO_SIZE: Final = 1 << 17
-FRAGMENT: Final = 4096
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _COOKIES: Final = 2
 """`.` and `..` have cookies 1 and 2, which no entry of a tree can be told from; theirs are moved up."""
@@ -49,42 +48,7 @@ _JUNK_PREFIXES: Final = (b"._", b".Trash-", b".fuse_hidden")
 """What file managers look for in every directory; no tree has a name like these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Whose the nodes are, and how long the kernel may believe what it was told."""
-
-    uid: int
-    gid: int
-    file_mode: int
-    directory_mode: int
-    attr_timeout_s: float
-    entry_timeout_s: float
-    negative_timeout_s: float
-
-    @classmethod
-    def of(cls, options: MountOptions) -> "Look":
-        """Read it off the mount options; nodes are the mounting user's unless they say otherwise."""
-        return cls(
-            uid=os.getuid() if options.uid is None else options.uid,
-            gid=os.getgid() if options.gid is None else options.gid,
-            file_mode=stat.S_IFREG | (0o666 & ~options.file_mask),
-            directory_mode=stat.S_IFDIR | (0o777 & ~options.directory_mask),
-            attr_timeout_s=options.attr_timeout_s,
-            entry_timeout_s=options.entry_timeout_s,
-            negative_timeout_s=options.negative_timeout_s,
-        )
-
-    def entry(self, mode: int) -> EntryAttributes:
-        """Return an entry with everything that all nodes of a kind share."""
-        entry = EntryAttributes()
-        entry.st_mode = mode
-        entry.st_uid = self.uid
-        entry.st_gid = self.gid
-        # Python's buffers have this length: who wants a header shall not get frames with it.
-        entry.st_blksize = FRAGMENT
-        entry.attr_timeout = self.attr_timeout_s
-        entry.entry_timeout = self.entry_timeout_s
-        return entry
+T = TypeVar("T")
 
 
 class Operations(ReadOnly):
@@ -107,8 +71,8 @@ class Operations(ReadOnly):
         self._listed = _NOTHING
         """The directory that was last listed to its end, and the cookie of its last entry."""
         self._info = pyfuse3.FileInfo(keep_cache=True)
-        self._absent = _negative(look.negative_timeout_s)
-        self._absent_for_long = _negative(DAY_S)
+        self._absent = negative(look.negative_timeout_s)
+        self._absent_for_long = negative(DAY_S)
         self._xattr = options.xattr
         self._open: dict[int, tuple[INode, OpenFile]] = {}
         self._next_handle = 1
@@ -127,6 +91,8 @@ class Operations(ReadOnly):
         """Find a name; what is not there is told with a time for which that may be believed."""
         try:
             found = self._tree.lookup(parent_inode, name)
+        except NotReady as missing:
+            found = await self._made(missing, parent_inode, partial(self._tree.lookup, parent_inode, name))
         except Exception as error:
             self._fail(error, parent_inode)
         if found is None:
@@ -139,11 +105,27 @@ class Operations(ReadOnly):
         """Tell a node's attributes."""
         try:
             found = self._tree.attributes(inode)
+        except NotReady as missing:
+            found = await self._made(missing, inode, partial(self._tree.attributes, inode))
         except Exception as error:
             self._fail(error, inode)
         if found is None:
             raise FUSEError(errno.ESTALE)
         return self._entry(found)
+
+    async def _made(self, missing: NotReady, inode: INode, ask: Callable[[], T]) -> T:
+        """Have what is missing made by a thread, as often as it takes to get an answer."""
+        try:
+            for _ in range(PATIENCE):
+                await self._in_thread(missing.make)
+                try:
+                    return ask()
+                except NotReady as more:
+                    missing = more
+        except Exception as error:
+            self._fail(error, inode)
+        log.error("inode %d: what it needs changes faster than it is made", inode)
+        raise FUSEError(errno.EAGAIN)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Keep nothing for what the kernel looked up, so forget nothing: inode numbers say it all."""
@@ -156,6 +138,8 @@ class Operations(ReadOnly):
         """List a directory with all attributes, from one scan, until the kernel's buffer is full."""
         try:
             self._list(fh, start_id, token)
+        except NotReady as missing:
+            await self._made(missing, fh, partial(self._list, fh, start_id, token))
         except Exception as error:
             self._fail(error, fh)
 
@@ -164,14 +148,14 @@ class Operations(ReadOnly):
             # The kernel asks once more after the last entry, to hear that there is none.
             self._listed = _NOTHING
             return
+        next_start = max(start, _COOKIES)
+        entries = self._tree.entries(inode, next_start - _COOKIES)  # first of all, as it may not be ready
         if start < _COOKIES and not self._list_dots(inode, start, token):
             return
         reply = pyfuse3.readdir_reply
         file, directory = self._file, self._directory
         file_size, file_time, file_links = self._file_look
         directory_time, directory_links = self._directory_look
-        next_start = max(start, _COOKIES)
-        entries = self._tree.entries(inode, next_start - _COOKIES)
         try:
             # Most of what a series' files have to tell is the same for all, so it is set when it changes.
             for name, ino, is_directory, size, mtime_ns, nlink, cookie in entries:
@@ -181,7 +165,7 @@ class Operations(ReadOnly):
                         directory.st_nlink = directory_links = nlink
                     if mtime_ns != directory_time:
                         directory_time = mtime_ns
-                        _set_times(directory, mtime_ns)
+                        set_times(directory, mtime_ns)
                 else:
                     entry = file
                     if size != file_size:
@@ -189,7 +173,7 @@ class Operations(ReadOnly):
                         file.st_blocks = (size + 511) >> 9
                     if mtime_ns != file_time:
                         file_time = mtime_ns
-                        _set_times(file, mtime_ns)
+                        set_times(file, mtime_ns)
                     if nlink != file_links:
                         file.st_nlink = file_links = nlink
                 entry.st_ino = ino
@@ -333,7 +317,7 @@ class Operations(ReadOnly):
             if (mtime_ns, nlink) != self._directory_look:
                 self._directory_look = mtime_ns, nlink
                 entry.st_nlink = nlink
-                _set_times(entry, mtime_ns)
+                set_times(entry, mtime_ns)
         else:
             entry = self._file
             if (size, mtime_ns, nlink) != self._file_look:
@@ -341,7 +325,7 @@ class Operations(ReadOnly):
                 entry.st_size = size
                 entry.st_blocks = (size + 511) >> 9
                 entry.st_nlink = nlink
-                _set_times(entry, mtime_ns)
+                set_times(entry, mtime_ns)
         entry.st_ino = ino
         return entry
 
@@ -349,6 +333,8 @@ class Operations(ReadOnly):
         """Turn any error into what the kernel understands; tell the log what a person must know."""
         if isinstance(error, FUSEError):
             raise error
+        if isinstance(error, Stale):
+            raise FUSEError(errno.ESTALE) from error  # who came by a name is sent to look it up again
         if isinstance(error, NotFound):
             raise FUSEError(errno.ENOENT) from error
         if isinstance(error, Damaged):
@@ -360,16 +346,3 @@ class Operations(ReadOnly):
         else:
             log.error("inode %d: internal error: %s", inode, place(error))
         raise FUSEError(errno.EIO) from error
-
-
-def _negative(timeout_s: float) -> EntryAttributes:
-    entry = EntryAttributes()
-    entry.st_ino = 0
-    entry.entry_timeout = timeout_s
-    return entry
-
-
-def _set_times(entry: EntryAttributes, time_ns: int) -> None:
-    entry.st_mtime_ns = time_ns
-    entry.st_ctime_ns = time_ns
-    entry.st_atime_ns = time_ns

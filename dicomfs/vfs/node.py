@@ -5,16 +5,21 @@ Inode numbers are stable for ever and say whose node it is:
     1                   the root of the drive
     2 … 1023            fixed nodes: roots of views, README.txt
     1024 … 2**40 - 1    directories and instances of the catalog, claimed at commit
-    2**56 * n + …       computed nodes of the provider with number n
+    2**56 * n + …       computed nodes of the provider with number n, up to 15
+    2**60 * n + …       nodes of the DICOMweb tree (web_numbers.py)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from dicomfs.errors import NotFound
 
 ROOT: Final = 1
 PATIENTS: Final = 2
+DICOMWEB: Final = 3
+DICOMWEB_STUDIES: Final = 4
 README: Final = 16
 QUARANTINE: Final = 17
 
@@ -77,8 +82,38 @@ class Changes(NamedTuple):
 NOTHING: Final = Changes(frozenset(), (), complete=True)
 
 
+class NotReady(Exception):
+    """Something has to be made before this can be answered: have `make` called by a thread that may wait, ask again."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        super().__init__("what was asked for is not made yet")
+        self.make = make
+
+
+class Stale(NotFound):
+    """A document was made anew: its name leads to another node now."""
+
+
+T = TypeVar("T")
+PATIENCE: Final = 16
+"""How often something may be missing for one answer: a directory has a few documents."""
+
+
+def waited(ask: Callable[[], T]) -> T:
+    """Return the answer of a provider, with all made that it needs: for those who may wait."""
+    for _ in range(PATIENCE):
+        try:
+            return ask()
+        except NotReady as missing:
+            missing.make()
+    return ask()
+
+
 class Provider(Protocol):
-    """Some of the nodes of a tree. Synchronous; called by one thread, but `open` and `xattr` by any."""
+    """Some of the nodes of a tree. Synchronous; called by one thread, but `open` and `xattr` by any.
+
+    `attributes`, `lookup` and `entries` may raise NotReady, `entries` before it yields anything.
+    """
 
     def attributes(self, ino: INode) -> Attributes | None:
         """Return the attributes of a node, None where there is none."""

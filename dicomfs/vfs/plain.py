@@ -1,8 +1,12 @@
 """Files whose bytes lie in memory or on the disk just as they are shown."""
 
 import os
+from typing import TYPE_CHECKING
 
 from dicomfs.errors import Damaged
+
+if TYPE_CHECKING:
+    from dicomfs.archive.bundle import Bundle, Extent
 
 
 class TextFile:
@@ -40,7 +44,7 @@ class DiskFile:
         try:
             return os.pread(self._fd, size, offset)
         except OSError as error:
-            raise Damaged(f"a quarantined file cannot be read at {offset} ({error.strerror})") from error
+            raise Damaged(f"a file of the archive cannot be read at {offset} ({error.strerror})") from error
 
     def read_ready(self, offset: int, size: int) -> memoryview | None:
         """Return the same if the page cache has all of it."""
@@ -63,3 +67,27 @@ class DiskFile:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+class DocumentFile:
+    """A document in a bundle of the cache, which is mapped. May be shared by threads."""
+
+    def __init__(self, bundle: "Bundle", extent: "Extent") -> None:
+        self._bundle = bundle
+        self._offset, self.size = extent
+
+    def read_ready(self, offset: int, size: int) -> memoryview:
+        """Return up to `size` bytes at `offset`: it was written or looked at a moment ago, so memory has it."""
+        size = max(0, min(size, self.size - offset))
+        return self._bundle.read(self._offset + offset, size)
+
+    read = read_ready
+
+    def coming(self, _offset: int, _size: int) -> None:
+        """Have nothing in the making."""
+
+    def prefetch(self) -> None:
+        """Have nothing to make."""
+
+    def close(self) -> None:
+        """Hold nothing that others do not."""

@@ -3,6 +3,7 @@
     /
     ├── README.txt
     ├── patients/      Catalog
+    ├── dicomweb/      DicomWeb
     └── quarantine/    Quarantine
 
 A call finds its provider by the inode number alone (see `node.py`), so no table of nodes is kept and
@@ -16,9 +17,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from dicomfs.errors import NotFound
 from dicomfs.vfs import readme
 from dicomfs.vfs.catalog import Catalog
+from dicomfs.vfs.dicomweb import DicomWeb
 from dicomfs.vfs.node import (
     COMPUTED_QUARANTINE,
     COMPUTED_SHIFT,
+    DICOMWEB,
+    DICOMWEB_STUDIES,
     FIRST_CLAIMED,
     LAST_CLAIMED,
     PATIENTS,
@@ -35,6 +39,7 @@ from dicomfs.vfs.node import (
 from dicomfs.vfs.plain import TextFile
 from dicomfs.vfs.quarantine import Quarantine
 from dicomfs.vfs.views import VIEWS, chosen
+from dicomfs.vfs.web_numbers import is_web
 
 if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
@@ -50,7 +55,10 @@ class Statistics(NamedTuple):
 
 
 class Tree:
-    """An archive as files. Called by one thread; `open`, `xattr` and open files by any."""
+    """An archive as files. Called by one thread; `open`, `xattr` and open files by any.
+
+    What a provider may raise NotReady for, raises it here.
+    """
 
     def __init__(self, archive: "Archive", views: Sequence[str] | None = None) -> None:
         """Show these views of an archive, or the default ones; raise UsageError for an unknown one."""
@@ -65,6 +73,11 @@ class Tree:
         self._fixed: dict[INode, Provider] = {PATIENTS: self._catalog}
         self._computed: dict[int, Provider] = {}
         self._providers: list[Provider] = [self._catalog]
+        self._web: DicomWeb | None = None
+        if DICOMWEB in self._roots.values():
+            self._web = DicomWeb(archive, self._created_ns)
+            self._fixed[DICOMWEB] = self._fixed[DICOMWEB_STUDIES] = self._web
+            self._providers.append(self._web)
         if QUARANTINE in self._roots.values():
             quarantine = Quarantine(archive.path / "quarantine")
             self._fixed[QUARANTINE] = self._computed[COMPUTED_QUARANTINE] = quarantine
@@ -106,7 +119,7 @@ class Tree:
 
     def parent(self, ino: INode) -> INode | None:
         """Return the directory of a node; the root's is the root."""
-        if ino in (ROOT, README) or ino in self._fixed:
+        if ino in (ROOT, README) or ino in self._roots.values():
             return ROOT
         provider = self._provider(ino)
         return None if provider is None else provider.parent(ino)
@@ -162,9 +175,16 @@ class Tree:
             directories.add(ROOT)
         return Changes(directories, removed, complete)
 
+    def close(self) -> None:
+        """End what works for the tree; the archive stays open."""
+        if self._web is not None:
+            self._web.close()
+
     def _provider(self, ino: INode) -> Provider | None:
         if FIRST_CLAIMED <= ino <= LAST_CLAIMED:
             return self._catalog
+        if is_web(ino):
+            return self._web
         return self._fixed.get(ino) or self._computed.get(ino >> COMPUTED_SHIFT)
 
     def _root(self) -> Attributes:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from dicomfs.errors import UsageError
-from dicomfs.vfs.node import PATIENTS, QUARANTINE, INode
+from dicomfs.vfs.node import DICOMWEB, PATIENTS, QUARANTINE, INode
 
 
 class Known(NamedTuple):
@@ -21,6 +21,7 @@ class Known(NamedTuple):
 
 VIEWS: Final[dict[str, Known]] = {
     "patients": Known(PATIENTS, "every file, by patient, study and series", links_instances=True, private=False),
+    "dicomweb": Known(DICOMWEB, "a static DICOMweb tree, for a web server", links_instances=False, private=False),
     "quarantine": Known(
         QUARANTINE, "files that an import refused, each beside its reason", links_instances=False, private=True
     ),

@@ -1,0 +1,354 @@
+"""The static DICOMweb tree: studies, series and instances by UID, as any web server can serve them.
+
+What a directory has is decided here, and by the tables of `web_directories`; documents come from bundles that other
+processes make (`shelf`), frames are recipes over the instances themselves (`composed`).
+"""
+
+import gzip
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from dicomfs.archive.documents import directory_name
+from dicomfs.errors import NotFound
+from dicomfs.vfs import web_bulk, web_changes
+from dicomfs.vfs import web_instance as instances
+from dicomfs.vfs import web_numbers as web
+from dicomfs.vfs.node import (
+    DICOMWEB,
+    DICOMWEB_STUDIES,
+    ROOT,
+    Attributes,
+    Changes,
+    Entry,
+    INode,
+    NotReady,
+    OpenFile,
+    Stale,
+    waited,
+)
+from dicomfs.vfs.plain import DocumentFile, TextFile
+from dicomfs.vfs.shelf import Held, Shelf
+from dicomfs.vfs.web_directories import DIRECTORIES, DOCUMENTS, MIDDLE, NAMES, PLAIN
+from dicomfs.vfs.web_numbers import Node
+
+if TYPE_CHECKING:
+    from dicomfs.archive.archive import Archive
+    from dicomfs.archive.catalog import View
+
+STUDIES: Final = b"studies"
+_FIRST_CHILD: Final = 64
+"""Cookies below this are of fixed names; those of studies, series and instances are their numbers."""
+_ALL: Final = Node(web.ALL, 0, web.DIRECTORY, 0)
+
+
+class DicomWeb:
+    """Provider of the tree below `dicomweb/`."""
+
+    def __init__(self, archive: "Archive", created_ns: int) -> None:
+        self._archive = archive
+        self._created_ns = created_ns
+        self._shelf = Shelf(archive)
+        self._changes = web_changes.Journal(archive, self._shelf)
+
+    # What there is ----------------------------------------------------------------------------------
+
+    def attributes(self, ino: INode) -> Attributes | None:
+        """Return the attributes of a node, None for a document that is no longer what it was; raise NotReady."""
+        with self._archive.view() as view:
+            return self._attributes(view, ino)
+
+    def _attributes(self, view: "View", ino: INode) -> Attributes | None:
+        if ino in (DICOMWEB, DICOMWEB_STUDIES):
+            return self._directory(ino, self._top_mtime(view))
+        node = web.node(ino)
+        try:
+            found = self._node(view, node.family, node.number, node.kind, node)
+        except NotFound:
+            return None
+        return found if found is not None and found.ino == ino else None
+
+    def _top_mtime(self, view: "View") -> int:
+        return web_changes.mtime_ns(view) or self._created_ns
+
+    def _directory(self, ino: INode, mtime_ns: int) -> Attributes:
+        # One link says that nobody counts them, as on other filesystems whose directories have none.
+        return Attributes(ino, True, 0, mtime_ns, 1)
+
+    def _mtime(self, view: "View", family: int, number: int) -> int:
+        if family == web.STUDY:
+            return view.study(number).mtime_ns
+        if family == web.SERIES:
+            return view.series(number).mtime_ns
+        if family == web.INSTANCE:
+            return view.instance_inode(number).mtime_ns
+        return self._top_mtime(view)
+
+    def _node(self, view: "View", family: int, number: int, kind: int, said: Node) -> Attributes | None:
+        """Return a node as it is now; `said` is what else its inode number says."""
+        if (family, kind) in DIRECTORIES:
+            return self._directory(web.inode(family, number, kind), self._mtime(view, family, number))
+        if (family, kind & ~PLAIN) in DOCUMENTS:
+            return self._document(view, family, number, kind)
+        if family == web.INSTANCE:
+            return instances.attributes(self._shelf, self._archive, view, said)
+        if family in (web.BULK, web.BRANCH, web.TWIG):
+            return web_bulk.attributes(self._shelf, view, said)
+        return None
+
+    def _document(self, view: "View", family: int, number: int, kind: int) -> Attributes | None:
+        held = self._bundle(view, family, number)
+        extent = held.bundle.get((DOCUMENTS[family, kind & ~PLAIN], number if family == web.INSTANCE else 0))
+        if extent is None:
+            return None
+        size = extent.size
+        if kind & PLAIN:
+            # A gzip member ends with the length of what it holds (RFC 1952); no document is longer than 4 GiB.
+            size = int.from_bytes(held.bundle.read(extent.offset + extent.size - 4, 4), "little")
+        ino = web.inode(family, number, kind, web.version(held.stamp))
+        return Attributes(ino, False, size, self._mtime(view, family, number), 1)
+
+    def _bundle(self, view: "View", family: int, number: int) -> Held:
+        if family == web.ALL:
+            return self._shelf.studies(view)
+        if family == web.STUDY:
+            return self._shelf.study(view, number)
+        series = number if family == web.SERIES else view.instance_inode(number).series
+        return self._shelf.series(view, series)
+
+    # Names ------------------------------------------------------------------------------------------
+
+    def lookup(self, parent: INode, name: bytes) -> Attributes | None:
+        """Return the node of exactly this name in a directory; raise NotReady."""
+        with self._archive.view() as view:
+            try:
+                return self._lookup(view, parent, name)
+            except NotFound:
+                return None
+
+    def _lookup(self, view: "View", parent: INode, name: bytes) -> Attributes | None:
+        if parent == DICOMWEB:
+            return self._attributes(view, DICOMWEB_STUDIES) if name == STUDIES else None
+        node = _node_of(parent)
+        known = NAMES.get((node.family, node.kind), {}).get(name)
+        if known is not None:
+            return self._named(view, node, known.kind)
+        if node.family == web.INSTANCE:
+            return instances.lookup(self._shelf, self._archive, view, node, name)
+        if node.family in (web.BRANCH, web.TWIG) or (node.family, node.kind) == (web.STUDY, web.BULKDATA):
+            return web_bulk.lookup(self._shelf, view, node, name)
+        return self._child(view, node, name)
+
+    def _named(self, view: "View", node: Node, kind: int) -> Attributes | None:
+        if kind == MIDDLE:
+            middle = self._bundle(view, node.family, node.number).bundle.middle
+            return instances.thumbnail(view, middle) if middle else None
+        if node.family == web.INSTANCE:
+            said = Node(node.family, node.number, kind, 0)
+            if not instances.has(self._shelf, view, said):
+                return None
+            return self._node(view, node.family, node.number, kind, said)
+        return self._node(view, node.family, node.number, kind, node)
+
+    def _child(self, view: "View", node: Node, name: bytes) -> Attributes | None:
+        """Return a study, series or instance by its directory's name, or what has its name with `.gz`."""
+        if node.kind == web.DEDUPLICATED:
+            held = self._shelf.study(view, node.number)
+            if name == f"{held.bundle.name}.gz".encode() and held.bundle.name:
+                return self._document(view, web.STUDY, node.number, web.LIST)
+            return None
+        if node.kind == web.DEDUPLICATED_INSTANCES:
+            name, dot, _ = name.partition(b".gz")
+            ino = self._instance_of_study(view, node.number, name) if dot else None
+            return None if ino is None else self._document(view, web.INSTANCE, ino, web.LIST)
+        number = self._number(view, node, name)
+        if number is None or not _is_shown(view, node, number):
+            return None
+        family = {web.ALL: web.STUDY, web.STUDY: web.SERIES}.get(node.family, web.INSTANCE)
+        return self._directory(web.inode(family, number), self._mtime(view, family, number))
+
+    def _number(self, view: "View", node: Node, name: bytes) -> int | None:
+        """Return the number of the study, series or instance whose directory has this name."""
+        try:
+            uid = name.decode("ascii")
+        except UnicodeDecodeError:
+            return None
+        if directory_name(uid) == uid:
+            if node.family == web.ALL:
+                return view.study_with_uid(uid)
+            if node.kind != web.BELOW:
+                return None
+            return (
+                view.series_with_uid(node.number, uid)
+                if node.family == web.STUDY
+                else view.shown_with_uid(node.number, uid)
+            )
+        if "~" not in uid:
+            return None
+        # Not a UID (PS3.5 9.1), so its name is made up: linear in what the directory has.
+        return next((number for number, found, _ in _children(view, node, 0) if directory_name(found) == uid), None)
+
+    def _instance_of_study(self, view: "View", study: int, name: bytes) -> INode | None:
+        """Return the instance that a study shows under a name; the first, where several series have one."""
+        found = [
+            ino
+            for series in view.series_of(study)
+            if (directory := self._child(view, Node(web.SERIES, series.key, web.BELOW, 0), name)) is not None
+            for ino in (web.node(directory.ino).number,)
+        ]
+        return min(found, default=None)
+
+    # Listings ---------------------------------------------------------------------------------------
+
+    def entries(self, ino: INode, after: INode) -> Iterator[Entry]:
+        """Yield a directory's entries, from the first whose cookie is past `after`; raise NotReady at once."""
+        if ino == DICOMWEB:
+            found = self.attributes(DICOMWEB_STUDIES)
+            return iter(() if after or found is None else (_entry(STUDIES, found, 1),))
+        node = _node_of(ino)
+        with self._archive.view() as view:
+            try:
+                if node.family == web.INSTANCE:
+                    return instances.entries(self._shelf, self._archive, view, node, after, self._named)
+                if node.family in (web.BRANCH, web.TWIG) or (node.family, node.kind) == (web.STUDY, web.BULKDATA):
+                    return web_bulk.entries(self._shelf, view, node, after)
+                if (node.family, node.kind) == (web.STUDY, web.DEDUPLICATED_INSTANCES):
+                    return self._lists(view, node.number, after)
+                fixed = self._fixed(view, node, after)
+            except NotFound:
+                return iter(())
+        return self._listing(node, fixed, after)
+
+    def _fixed(self, view: "View", node: Node, after: int) -> list[Entry]:
+        names = NAMES.get((node.family, node.kind), {})
+        found: list[Entry] = []
+        for cookie, (name, known) in enumerate(names.items(), 1):
+            if known.listed and cookie > after and (entry := self._named(view, node, known.kind)) is not None:
+                found.append(_entry(name, entry, cookie))
+        if node.kind == web.DEDUPLICATED and node.family == web.STUDY and after < _FIRST_CHILD - 1:
+            held = self._shelf.study(view, node.number)
+            document = self._document(view, web.STUDY, node.number, web.LIST)
+            if document is not None and held.bundle.name:
+                found.append(_entry(f"{held.bundle.name}.gz".encode(), document, _FIRST_CHILD - 1))
+        return found
+
+    def _listing(self, node: Node, fixed: list[Entry], after: int) -> Iterator[Entry]:
+        yield from fixed
+        after = max(after, _FIRST_CHILD)
+        family = {web.ALL: web.STUDY, web.STUDY: web.SERIES}.get(node.family, web.INSTANCE)
+        with self._archive.view() as view:
+            if node.family == web.ALL or node.kind == web.BELOW:
+                for number, uid, mtime_ns in _children(view, node, after):
+                    if _is_shown(view, node, number) and (ino := web.inode(family, number)):
+                        yield directory_name(uid).encode(), ino, True, 0, mtime_ns, 1, number
+
+    def _lists(self, view: "View", study: int, after: int) -> Iterator[Entry]:
+        """Return the lists of a study's single instances, of which each has one; raise NotReady."""
+        found: dict[str, tuple[INode, int, Held]] = {}
+        for series in view.series_of(study):
+            if not view.shown(study, series.key):
+                continue
+            held = self._shelf.series(view, series.key)
+            for name, ino, mtime_ns in held.bundle.cards.names():
+                if name not in found or ino < found[name][0]:
+                    found[name] = ino, mtime_ns, held
+
+        def listed() -> Iterator[Entry]:
+            for name, (ino, mtime_ns, held) in sorted(found.items(), key=lambda item: item[1][0]):
+                extent = held.bundle.get((DOCUMENTS[web.INSTANCE, web.LIST], ino))
+                if ino > after and extent is not None:
+                    document = web.inode(web.INSTANCE, ino, web.LIST, web.version(held.stamp))
+                    yield f"{name}.gz".encode(), document, False, extent.size, mtime_ns, 1, ino
+
+        return listed()
+
+    def parent(self, ino: INode) -> INode | None:
+        """Return the directory of a node."""
+        if ino == DICOMWEB:
+            return ROOT
+        if ino == DICOMWEB_STUDIES:
+            return DICOMWEB
+        try:
+            with self._archive.view() as view:
+                return web_changes.parent(view, web.node(ino))
+        except NotFound:
+            return None
+
+    # Files ------------------------------------------------------------------------------------------
+
+    def open(self, ino: INode) -> OpenFile:
+        """Open a file; wait as long as it takes."""
+        node = web.node(ino)
+        if (node.family, node.kind & ~PLAIN) in DOCUMENTS:
+            return waited(lambda: self._open_document(ino, node))
+        if node.family == web.INSTANCE:
+            return instances.open_file(self._shelf, self._archive, node)
+        return waited(lambda: web_bulk.open_file(self._shelf, self._archive, node))
+
+    def open_ready(self, ino: INode) -> OpenFile | None:
+        """Open a file if nothing has to be waited for."""
+        node = web.node(ino)
+        try:
+            if (node.family, node.kind & ~PLAIN) in DOCUMENTS:
+                return None if node.kind & PLAIN else self._open_document(ino, node)
+            if node.family == web.INSTANCE:
+                return instances.open_ready(self._shelf, self._archive, node)
+        except NotReady:
+            pass
+        return None
+
+    def _open_document(self, ino: INode, node: Node) -> OpenFile:
+        with self._archive.view() as view:
+            held = self._bundle(view, node.family, node.number)
+        extent = held.bundle.get(
+            (DOCUMENTS[node.family, node.kind & ~PLAIN], node.number * (node.family == web.INSTANCE))
+        )
+        if extent is None or web.version(held.stamp) != node.argument:
+            raise Stale(f"the document with inode number {ino} is not there any more")
+        if not node.kind & PLAIN:
+            return DocumentFile(held.bundle, extent)
+        return TextFile(gzip.decompress(held.bundle.read(extent.offset, extent.size)))
+
+    def xattr_names(self, _ino: INode) -> list[bytes]:
+        """Have no extended attributes."""
+        return []
+
+    def xattr(self, _ino: INode, _name: bytes) -> bytes | None:
+        """Have no extended attributes."""
+        return None
+
+    def changes(self) -> Changes:
+        """Return what was committed since the last call."""
+        return self._changes.news()
+
+    def close(self) -> None:
+        """End what works for this tree."""
+        self._shelf.close()
+
+
+def _node_of(ino: INode) -> Node:
+    return _ALL if ino == DICOMWEB_STUDIES else web.node(ino)
+
+
+def _entry(name: bytes, found: Attributes, cookie: int) -> Entry:
+    ino, is_directory, size, mtime_ns, nlink = found
+    return name, ino, is_directory, size, mtime_ns, nlink, cookie
+
+
+def _children(view: "View", node: Node, after: int) -> Iterator[tuple[int, str, int]]:
+    """Walk (number, UID, mtime in ns) of what a directory has below it."""
+    if node.family == web.ALL:
+        for study in view.studies(after):
+            yield study.key, str(study.attributes.get("StudyInstanceUID", "")), study.mtime_ns
+    elif node.family == web.STUDY:
+        for series in view.series_of(node.number, after):
+            yield series.key, str(series.attributes.get("SeriesInstanceUID", "")), series.mtime_ns
+    else:
+        for instance in view.shown_instances(node.number, after):
+            yield instance.ino, str(instance.attributes["SOPInstanceUID"]), instance.mtime_ns
+
+
+def _is_shown(view: "View", node: Node, number: int) -> bool:
+    """Say whether there is anything to show of a study or series."""
+    if node.family == web.ALL:
+        return view.shown(number) > 0
+    return node.family != web.STUDY or view.shown(node.number, number) > 0

@@ -1,0 +1,186 @@
+"""What the DICOMweb tree has at hand: bundles of documents, instances taken apart, pictures.
+
+Bundles and pictures lie in the archive's cache/, or, where that cannot be written, in a directory of this process that
+goes with it. What is not there is made by other processes (archive/makers.py), on demand.
+"""
+
+import os
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dicomfs.archive import documents, pictures
+from dicomfs.archive.bundle import Bundle
+from dicomfs.archive.makers import Makers
+from dicomfs.archive.parts import Parts
+from dicomfs.errors import Damaged, StorageFull
+from dicomfs.vfs.node import NotReady
+from dicomfs.vfs.plain import DiskFile
+
+if TYPE_CHECKING:
+    from dicomfs.archive.archive import Archive
+    from dicomfs.archive.catalog import View
+
+_BUNDLES: Final = 512
+_PARTS: Final = 128
+_ATTEMPTS: Final = 3
+GRACE_S: Final = 0.5
+"""A bundle that is out of date is good enough for so long after it was made: an import that commits all the time
+must not keep everybody from seeing anything."""
+
+
+class Held(NamedTuple):
+    """A bundle, the stamp that it was made for, and when it was opened."""
+
+    bundle: Bundle
+    stamp: str
+    since_s: float
+
+
+class Shelf:
+    """What the tree needs of one archive. May be shared by threads."""
+
+    def __init__(self, archive: "Archive") -> None:
+        self._archive = archive
+        self._lock = threading.Lock()
+        self._bundles: OrderedDict[tuple[str, int], Held] = OrderedDict()
+        self._parts: OrderedDict[int, Parts] = OrderedDict()
+        self._cache: Path | None = None
+        self._own: Path | None = None
+        self._makers: Makers | None = None
+        self.outdated: set[tuple[str, int]] = set()
+        """Bundles (kind, number) that were handed out though a commit had just made them untrue."""
+
+    def series(self, view: "View", number: int) -> Held:
+        """Return the bundle of a series; raise NotReady."""
+        return self._held("series", number, documents.series_stamp(view, number))
+
+    def study(self, view: "View", number: int) -> Held:
+        """Return the bundle of a study; raise NotReady."""
+        return self._held("study", number, documents.study_stamp(view, number))
+
+    def studies(self, view: "View") -> Held:
+        """Return the bundle of the list of all studies; raise NotReady."""
+        return self._held("studies", documents.STUDIES, documents.studies_stamp(view))
+
+    def _held(self, kind: str, number: int, stamp: str) -> Held:
+        found = self._bundles.get((kind, number))
+        if found is not None and found.stamp == stamp:
+            return found
+        if found is not None and monotonic() - found.since_s < GRACE_S:
+            self.outdated.add((kind, number))
+            return found
+        raise NotReady(lambda: self._bring(kind, number, stamp))
+
+    def _bring(self, kind: str, number: int, stamp: str) -> None:
+        """Open a bundle, made anew if it has to be."""
+        cache, makers = self._ready()
+        try:
+            bundle = Bundle.open(documents.path(cache, kind, number, stamp))
+        except (FileNotFoundError, Damaged):
+            makers.make((kind, () if kind == "studies" else (number,)))
+            bundle, stamp = _newest(documents.path(cache, kind, number, stamp), len(stamp))
+        with self._lock:
+            self._bundles[kind, number] = Held(bundle, stamp, monotonic())
+            self._bundles.move_to_end((kind, number))
+            while len(self._bundles) > _BUNDLES:
+                self._bundles.popitem(last=False)
+
+    def parts(self, ino: int) -> Parts:
+        """Return an instance taken apart; wait as long as it takes. Raise NotFound or Damaged."""
+        found = self._parts.get(ino)
+        return self._keep(ino, Parts.open(self._archive, ino)) if found is None else found
+
+    def parts_ready(self, ino: int) -> Parts | None:
+        """Return the same if nothing has to be waited for, else None. For one thread only."""
+        found = self._parts.get(ino)
+        if found is None:
+            found = Parts.open_ready(self._archive, ino)
+            if found is not None:
+                self._keep(ino, found)
+        return found
+
+    def _keep(self, ino: int, parts: Parts) -> Parts:
+        with self._lock:
+            self._parts[ino] = parts
+            while len(self._parts) > _PARTS:
+                self._parts.popitem(last=False)
+        return parts
+
+    def picture(self, ino: int, frame: int, kind: int) -> DiskFile:
+        """Open a picture, made if it has to be; wait as long as it takes."""
+        found = self.picture_ready(ino, frame, kind)
+        if found is not None:
+            return found
+        cache, makers = self._ready()
+        makers.make(("picture", (ino, frame, kind)))
+        try:
+            return DiskFile(str(pictures.path(cache, ino, frame, kind)))
+        except OSError as error:
+            raise Damaged(f"a picture that was made is not in the cache ({error.strerror})") from error
+
+    def picture_ready(self, ino: int, frame: int, kind: int) -> DiskFile | None:
+        """Open a picture if it is made already."""
+        if self._cache is None:
+            return None
+        try:
+            return DiskFile(str(pictures.path(self._cache, ino, frame, kind)))
+        except OSError:
+            return None
+
+    def _ready(self) -> tuple[Path, Makers]:
+        with self._lock:
+            if self._makers is None or self._cache is None:
+                self._cache = self._place()
+                self._makers = Makers(self._archive.path, self._cache)
+            return self._cache, self._makers
+
+    def _place(self) -> Path:
+        """Return a directory to write to: the archive's cache, or one of our own."""
+        cache = self._archive.path / "cache"
+        try:
+            cache.mkdir(mode=0o700, exist_ok=True)
+            with tempfile.TemporaryFile(dir=cache):
+                return cache
+        except OSError:
+            pass
+        try:
+            self._own = Path(tempfile.mkdtemp(prefix="dicomfs-cache-"))
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise StorageFull(
+                f"there is no place for documents: neither {cache} nor a temporary one: {reason}"
+            ) from error
+        return self._own
+
+    def forget(self) -> None:
+        """Drop what is at hand, as the archive's index is another one."""
+        with self._lock:
+            self._bundles.clear()
+            self._parts.clear()
+
+    def close(self) -> None:
+        """End the processes, and remove what is ours."""
+        if self._makers is not None:
+            self._makers.close()
+        self.forget()
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+
+
+def _newest(path: Path, stamp_length: int) -> tuple[Bundle, str]:
+    """Open the bundle at `path`, or the one that was made in its place: the catalog may have gone on in between."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            return Bundle.open(path), path.name[-stamp_length:]
+        prefix = path.name[:-stamp_length]
+        with os.scandir(path.parent) as entries:
+            for entry in entries:
+                if entry.name.startswith(prefix):
+                    path, stamp_length = Path(entry.path), len(entry.name) - len(prefix)
+    raise Damaged("a document that was made is not in the cache")

@@ -1,0 +1,124 @@
+"""What commits change in the DICOMweb tree, and where its nodes hang."""
+
+from typing import TYPE_CHECKING
+
+from dicomfs.archive import tables
+from dicomfs.errors import NotFound
+from dicomfs.vfs import web_numbers as web
+from dicomfs.vfs.node import DICOMWEB, DICOMWEB_STUDIES, NOTHING, Changes, INode
+from dicomfs.vfs.web_directories import CHANGING
+from dicomfs.vfs.web_numbers import Node
+
+if TYPE_CHECKING:
+    from dicomfs.archive.archive import Archive
+    from dicomfs.archive.catalog import View
+    from dicomfs.vfs.shelf import Shelf
+
+
+class Journal:
+    """What a mounted drive has to be told. Belongs to one thread."""
+
+    def __init__(self, archive: "Archive", shelf: "Shelf") -> None:
+        self._archive = archive
+        self._shelf = shelf
+        with archive.view() as view:
+            self._seq = view.seq
+
+    def news(self) -> Changes:
+        """Return what was committed since the last call, and what was told though it was out of date already."""
+        outdated, self._shelf.outdated = self._shelf.outdated, set()
+        with self._archive.view() as view:
+            if view.seq == self._seq and not outdated:
+                return NOTHING
+            found = view.changes(self._seq)
+            self._seq = found.seq
+            if not found.complete:
+                self._shelf.forget()
+                return Changes(frozenset(), (), complete=False)
+            series = found.series | {number for kind, number in outdated if kind == "series"}
+            studies = set(found.studies) | {number for kind, number in outdated if kind == "study"}
+            instances: list[tuple[INode, bytes]] = []
+            for number in series:
+                try:
+                    studies.add(view.series(number).study)
+                except NotFound:
+                    continue
+            for ino in found.displaced:
+                instances += _displaced(view, ino)
+        return _told(studies, series, instances)
+
+
+def _told(studies: set[int], series: "frozenset[int] | set[int]", instances: list[tuple[INode, bytes]]) -> Changes:
+    directories: set[INode] = {DICOMWEB, DICOMWEB_STUDIES}
+    removed = [*instances, *((DICOMWEB_STUDIES, name) for name in CHANGING[web.ALL, web.DIRECTORY])]
+    for family, numbers in ((web.STUDY, studies), (web.SERIES, series)):
+        for (of, kind), names in CHANGING.items():
+            if of == family:
+                for number in numbers:
+                    ino = web.inode(family, number, kind)
+                    directories.add(ino)
+                    removed += ((ino, name) for name in names if not _is_directory(name))
+    for study in studies:
+        directories |= {web.inode(web.STUDY, study, kind) for kind in (web.BULKDATA, web.DEDUPLICATED_INSTANCES)}
+    return Changes(directories, removed, complete=True)
+
+
+def _is_directory(name: bytes) -> bool:
+    return name in (b"series", b"instances", b"deduplicated", b"bulkdata")
+
+
+def _displaced(view: "View", ino: INode) -> list[tuple[INode, bytes]]:
+    """Return the name that means another instance now."""
+    from dicomfs.archive.documents import directory_name
+
+    instance = view.instance(ino)
+    name = directory_name(str(instance.attributes["SOPInstanceUID"])).encode()
+    return [(web.inode(web.SERIES, instance.series, web.BELOW), name)]
+
+
+def mtime_ns(view: "View") -> int:
+    """Return when anything was last committed, 0 if never."""
+    node = view.node(tables.ROOT_PATIENTS)
+    return 0 if node is None else node.mtime_ns
+
+
+def parent(view: "View", node: Node) -> INode | None:
+    """Return the directory of a node."""
+    kind = node.kind
+    if node.family == web.STUDY:
+        return _parent_in_study(node)
+    if node.family == web.SERIES:
+        if kind == web.DIRECTORY:
+            return web.inode(web.STUDY, view.series(node.number).study, web.BELOW)
+        return web.inode(web.SERIES, node.number)
+    if node.family == web.INSTANCE:
+        if kind == web.DIRECTORY:
+            return web.inode(web.SERIES, view.instance_inode(node.number).series, web.BELOW)
+        if kind in (web.LIST, web.LIST + 1):
+            series = view.series(view.instance_inode(node.number).series)
+            return web.inode(web.STUDY, series.study, web.DEDUPLICATED_INSTANCES)
+        above = {
+            web.FRAME: web.BELOW,
+            web.FRAME_GZ: web.BELOW,
+            web.PICTURE: web.RENDERED,
+            web.WHOLE: web.RENDERED,
+            web.VALUE: web.BULKDATA,
+        }
+        return web.inode(web.INSTANCE, node.number, above.get(kind, web.DIRECTORY))
+    if node.family == web.BULK:
+        return web.coded(web.TWIG, node.number, node.code >> 8)
+    if node.family == web.TWIG:
+        return web.coded(web.BRANCH, node.number, node.code >> 8)
+    if node.family == web.BRANCH:
+        return web.inode(web.STUDY, node.number, web.BULKDATA)
+    return DICOMWEB_STUDIES if node.family == web.ALL else None
+
+
+def _parent_in_study(node: Node) -> INode:
+    if node.kind == web.DIRECTORY:
+        return DICOMWEB_STUDIES
+    if node.kind == web.DEDUPLICATED_INSTANCES:
+        return web.inode(web.STUDY, node.number, web.DEDUPLICATED)
+    if node.kind & ~1 == web.BELOW_INDEX:
+        return web.inode(web.STUDY, node.number, web.BELOW)
+    return web.inode(web.STUDY, node.number)
