@@ -23,6 +23,8 @@ from typing import Final
 from dicomfs.errors import Refused, UsageError
 
 _HERE: Final = Path(__file__).parent
+_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Where nginx is; an ordinary user's PATH does not lead there."""
 _UNSPEAKABLE: Final = re.compile(r'["$\\\x00-\x1f\x7f]')
 _ORIGIN: Final = re.compile(r"\*|https?://[0-9A-Za-z.:\[\]-]+")
 _CORS: Final = """\
@@ -95,8 +97,7 @@ def _spoken(path: Path) -> str:
 
 def program() -> str:
     """Return where nginx is; raise Refused where it is not installed."""
-    # An ordinary user's PATH does not lead to where Debian puts it.
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}")
     if found is None:
         raise Refused("nginx is not installed: install the package 'nginx-light' (Debian, Ubuntu), elsewhere 'nginx'")
     return found
