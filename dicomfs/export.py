@@ -82,8 +82,8 @@ def export(
     on_result: Callable[[FileResult], None] | None = None,
 ) -> ExportReport:
     """Write the files that the query finds below `output`, until nothing more can be written there."""
-    _refuse_inside(archive.path, output)
-    _refuse_files(output)
+    refuse_inside(archive.path, output)
+    refuse_files(output)
     instances = matches(archive, Query(Level.INSTANCE, query.where))
     counts: Counter[Outcome] = Counter()
     bytes_written = 0
@@ -103,12 +103,14 @@ def export(
     return ExportReport(written, present, failed, bytes_written, stopped)
 
 
-def _refuse_inside(archive: Path, output: Path) -> None:
+def refuse_inside(archive: Path, output: Path) -> None:
+    """Raise UsageError for an output inside the archive."""
     if output.resolve().is_relative_to(archive.resolve()):
         raise UsageError(f"{output}: lies inside the archive; choose a directory outside it")
 
 
-def _refuse_files(output: Path) -> None:
+def refuse_files(output: Path) -> None:
+    """Raise UsageError for an output that is there and is no directory."""
     if os.path.lexists(output) and not output.is_dir():
         raise UsageError(f"{output}: is not a directory; name one to write to")
 

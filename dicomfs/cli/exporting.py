@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 @pattern_option("series-uid", "The series of this Series Instance UID.")
 @pattern_option("patient-id", "The studies of this Patient ID.")
 @click.option("--all", "everything", is_flag=True, help="The whole archive.")
+@click.option(
+    "--layout",
+    type=click.Choice(["patients", "dicomweb"]),
+    default="patients",
+    show_default=True,
+    help="Which tree of the drive to write.",
+)
 @click.option("--flatten", is_flag=True, help="All files in DIR itself, named by SOP Instance UID.")
 @click.option("--verbose", "-v", is_flag=True, help="Tell of every file what became of it.")
 @json_option
@@ -37,6 +44,7 @@ def export_command(
     archive: Path,
     output: Path,
     everything: bool,
+    layout: str,
     flatten: bool,
     verbose: bool,
     as_json: bool,
@@ -49,6 +57,10 @@ def export_command(
     Nothing that is there already is overwritten: the same file counts as present, any other as
     failed. An export that was interrupted is completed by running it again.
 
+    --layout dicomweb writes what the drive has below dicomweb/, for a web server or an object store:
+    everything, or the studies that are found. Its documents change with the archive, so what differs in size or
+    time is written anew there.
+
     In a PATTERN, * stands for any text and ? for one character. Of several, all must be met.
 
     \b
@@ -56,6 +68,7 @@ def export_command(
       dicomfs export -a /srv/archive --study-uid 1.2.3 --output /media/usb
       dicomfs export --patient-id 4711 --output out --flatten
       dicomfs export --all --output /backup/plain
+      dicomfs export --all --layout dicomweb --output /srv/www/dicomweb
 
     \b
     Exit status:
@@ -66,6 +79,8 @@ def export_command(
         raise click.UsageError("say what to export: --study-uid, --series-uid, --patient-id or --all")
     if everything and any(value is not None for value in options.values()):
         raise click.UsageError("--all is the whole archive; leave it out to export a part")
+    if layout != "patients" and flatten:
+        raise click.UsageError("--flatten is for the files of patients/")
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.query import Level, Query
     from dicomfs.cli.run import Interrupted
@@ -74,7 +89,10 @@ def export_command(
     listener = _Listener(verbose=verbose, as_json=as_json)
     with Archive.open(archive) as opened:
         try:
-            report = _export(opened, output, query, listener, flatten=flatten)
+            if layout == "patients":
+                report = _export(opened, output, query, listener, flatten=flatten)
+            else:
+                report = _export_view(opened, output, layout, None if everything else query, listener)
         except KeyboardInterrupt:
             raise Interrupted("the files written are whole; run the same command again to go on") from None
     if as_json:
@@ -115,6 +133,21 @@ def _export(archive: Archive, output: Path, query: Query, listener: _Listener, *
     with progress_bar("exporting") as progress:
         hear = listener.hear if progress is None else _progressing(archive, query, listener, progress)
         return export(archive, output, query, flatten=flatten, on_result=hear)
+
+
+def _export_view(archive: Archive, output: Path, view: str, query: Query | None, listener: _Listener) -> ExportReport:
+    from dicomfs.archive.documents import directory_name
+    from dicomfs.archive.query import Level, Query, matches
+    from dicomfs.export_view import export_view, write_study_list
+
+    only = None
+    if query is not None:
+        studies = matches(archive, Query(Level.STUDY, query.where))
+        only = {directory_name(str(match.study.attributes["StudyInstanceUID"])) for match in studies}
+    report = export_view(archive, output, view, only=only, on_result=listener.hear)
+    if only is not None and not report.stopped:
+        write_study_list(output, only)
+    return report
 
 
 def _progressing(

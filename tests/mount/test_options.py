@@ -47,7 +47,7 @@ REFUSED = {
     "timeout_nan": ("attr_timeout=nan", "seconds"),
     "no_views": ("views=", "needs names"),
     "empty_views": ("views=:", "needs names"),
-    "view": ("views=patients:holes", "the views are: patients, quarantine"),
+    "view": ("views=patients:holes", "the views are: patients, dicomweb, quarantine"),
 }
 
 

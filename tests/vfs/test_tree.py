@@ -128,7 +128,7 @@ def test_the_views_are_those_named(stock: Stock) -> None:
     quarantined = next(iter(Tree(stock.archive).entries(QUARANTINE)))
     assert Tree(stock.archive, ["patients"]).lookup(ROOT, b"quarantine") is None
     assert Tree(stock.archive, ["patients"]).attributes(quarantined[1]) is None
-    with pytest.raises(UsageError, match="no view 'dates'; the views are: patients, quarantine"):
+    with pytest.raises(UsageError, match="no view 'dates'; the views are: patients, dicomweb, quarantine"):
         Tree(stock.archive, ["dates"])
 
 
