@@ -1,1 +1,133 @@
-"""A process that makes files of the cache for another."""
+"""A process that makes files of the cache for another: a decoder that loops, crashes or eats memory does so here.
+
+Started by `makers.py` as main([SOCKET, MEMORY, ARCHIVE, CACHE]) of a new interpreter; the memory is not used. It says
+that it is ready, then takes jobs (name, arguments, reason, time_s, memory) and answers with the name of an error and
+what it says, two empty texts where the file is there. With a reason the picture is made that tells it.
+
+It ends when the other side is gone, whatever it is doing; and by itself when a job takes longer than its time.
+"""
+
+import os
+import resource
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, TypeAlias, cast
+
+from dicomfs.archive import pictures
+from dicomfs.archive.archive import Archive
+from dicomfs.archive.channel import Channel
+from dicomfs.errors import DicomfsError
+
+Make: TypeAlias = Callable[[Archive, Path, tuple[int, ...]], None]
+Order: TypeAlias = tuple[str, tuple[int, ...], str, float, int]
+Answer: TypeAlias = tuple[str, str]
+
+OUT_OF_MEMORY: Final = "MemoryError"
+"""The name in an answer after which the process ends: what is left of its memory is in pieces."""
+_FIRST_TO_GO: Final = "500"
+
+
+def _series(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    from dicomfs.archive import documents
+
+    documents.make_series(archive, cache, args)
+
+
+def _study(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    from dicomfs.archive import documents
+
+    documents.make_study(archive, cache, args)
+
+
+def _studies(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    from dicomfs.archive import documents
+
+    documents.make_studies(archive, cache, args)
+
+
+JOBS: Final[Mapping[str, Make]] = {
+    "picture": pictures.make,
+    "series": _series,
+    "study": _study,
+    "studies": _studies,
+}
+
+
+def main(arguments: list[str], jobs: Mapping[str, Make] = JOBS) -> None:
+    """Work until there is no more to do."""
+    end = socket.socket(fileno=int(arguments[0]))
+    os.close(int(arguments[1]))
+    _be_quiet()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    # When the machine has no memory left, this goes before the drive that it works for.
+    _try_write("/proc/self/oom_score_adj", _FIRST_TO_GO)
+    threading.Thread(target=_end_with, args=(end.fileno(),), daemon=True).start()
+    channel = Channel(end)
+    cache = Path(arguments[3])
+    try:
+        with Archive.open(Path(arguments[2])) as archive:
+            channel.send(("", ""))
+            while True:
+                order = cast(Order, channel.receive())
+                answer = _done(archive, cache, jobs, order)
+                channel.send(answer)
+                if answer[0] == OUT_OF_MEMORY:
+                    return
+    except DicomfsError as error:
+        channel.send((type(error).__name__, str(error)))
+    except (EOFError, ConnectionError):
+        pass
+
+
+def _done(archive: Archive, cache: Path, jobs: Mapping[str, Make], order: Order) -> Answer:
+    name, args, reason, time_s, memory = order
+    # What is mapped from files does not count here, as it would in RLIMIT_AS: the index alone maps a TiB.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.RLIM_INFINITY))
+    # Nobody catches this signal, so it ends the process even in the middle of a decoder.
+    signal.setitimer(signal.ITIMER_REAL, time_s)
+    try:
+        archive.refresh()
+        archive.store.blobs.ahead.close()  # one process is all that this one may be
+        if reason:
+            pictures.label(archive, cache, args, reason)
+        else:
+            jobs[name](archive, cache, args)
+    except DicomfsError as error:
+        return type(error).__name__, str(error)
+    except MemoryError:
+        return OUT_OF_MEMORY, ""
+    except Exception as error:  # noqa: BLE001 - which is our own mistake; its text may hold what it was about
+        return "Damaged", f"making {name} {args} ended in an unexpected {type(error).__name__}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return "", ""
+
+
+def _be_quiet() -> None:
+    """Let nothing that a library has to say reach a log: it may be values of patients."""
+    if os.environ.get("DICOMFS_DEBUG") == "1":
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def _end_with(number: int) -> None:
+    """End this process when the other side is gone: a job in work is not wanted any more."""
+    gone = select.poll()
+    gone.register(number, 0)  # a hang-up is told in any case
+    gone.poll()
+    os._exit(1)
+
+
+def _try_write(path: str, text: str) -> None:
+    try:
+        with open(path, "w") as file:
+            file.write(text)
+    except OSError:
+        pass

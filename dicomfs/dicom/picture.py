@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["CannotShow", "Picture"]
 
 _KEYWORDS: Final = (
-    "SOPClassUID",
-    "Modality",
-    "ImageType",
     "PixelSpacing",
     "ImagerPixelSpacing",
     "SamplesPerPixel",
@@ -101,18 +98,6 @@ class Picture:
         self.samples = self._whole("SamplesPerPixel", 1)
         self.photometric = str(picture_window.first(self._rules, "PhotometricInterpretation") or "").strip()
         self.colour = picture_colour.is_colour(self.samples, self.photometric)
-
-    @property
-    def title(self) -> str:
-        """What kind of object it is, for a label: its modality, and the name of its SOP class. No patient's value."""
-        from pydicom.uid import UID
-
-        modality = str(picture_window.first(self._rules, "Modality") or "")
-        sop_class = UID(str(picture_window.first(self._rules, "SOPClassUID") or ""))
-        lines = [modality] if _is_code(modality) else []
-        if sop_class.type:  # known by name
-            lines.append(sop_class.name.removesuffix(" Storage"))
-        return "\n".join(lines) or "DICOM object"
 
     def aspect(self, number: int) -> float:
         """Return how much longer than wide the pixels of a frame are."""
@@ -272,11 +257,6 @@ def _pair(rules: "Dataset", keyword: str) -> float | None:
     down, across = (float(str(one)) for one in value)
     found = down / across if across else 0.0
     return found if math.isfinite(found) and found > 0 else None
-
-
-def _is_code(text: str) -> bool:
-    """Say whether this can be a modality (PS3.3 C.7.3.1.1.1): what else was written there might be a name."""
-    return 1 < len(text) <= 9 and text.isascii() and text.isalnum() and text.isupper()
 
 
 @contextmanager
