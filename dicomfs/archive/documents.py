@@ -13,8 +13,13 @@ the same bundle at once: the last rename wins, and the bytes are the same.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from dicomfs.archive import names
 
 if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
@@ -26,41 +31,71 @@ STUDIES: Final = 0
 """The number under which the list of all studies goes."""
 
 
+_UID: Final = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*").fullmatch
+_IN_DIRECTORY: Final = 8
+"""How many bits of numbers share a directory: who makes a bundle looks through it for earlier ones."""
+
+_WHOLE_DIGEST: Final = 26
+
+
 def series_stamp(view: View, number: int) -> str:
     """Return what changes whenever the documents of a series do; raise NotFound."""
-    raise NotImplementedError
+    series = view.series(number)
+    return _stamp((series.mtime_ns, series.instances, series.size))
 
 
 def study_stamp(view: View, number: int) -> str:
     """Return what changes whenever the documents of a study do; raise NotFound."""
-    raise NotImplementedError
+    study = view.study(number)
+    return _stamp((study.mtime_ns, study.series, study.instances, study.size))
 
 
 def studies_stamp(view: View) -> str:
     """Return what changes whenever the list of all studies does."""
-    raise NotImplementedError
+    totals = view.totals()
+    return _stamp((view.seq, totals.studies, totals.instances))
+
+
+def _stamp(row: Iterable[int]) -> str:
+    return ".".join([f"{number:x}" for number in row])
 
 
 def path(cache: Path, kind: str, number: int, stamp: str) -> Path:
     """Return where the bundle is; `kind` is 'series', 'study' or 'studies' (with number STUDIES)."""
-    raise NotImplementedError
+    directory = cache / "documents" / str(VERSION) / f"{number >> _IN_DIRECTORY:x}"
+    return directory / f"{kind}-{number}-{stamp}"
 
 
 def directory_name(uid: str) -> str:
-    """Return a UID as the name of a directory: itself if it is one (PS3.5 9.1), else legal and with a hash."""
-    raise NotImplementedError
+    """Return a UID as the name of a directory: itself if it is one (PS3.5 9.1), else ASCII, legal and with a hash."""
+    if _UID(uid):
+        return uid
+    legal = names.component(uid.encode("ascii", "ignore").decode())
+    suffix = "~" + names.digest(uid, _WHOLE_DIGEST)
+    return next(name for name in names.candidates(names.cut(legal, uid), uid) if name.endswith(suffix))
+
+
+def uri(name: str) -> str:
+    """Return a directory's name as it stands in a URI (RFC 3986 2)."""
+    return quote(name, safe="")
 
 
 def make_series(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
     """Make the bundle of the series of this number; raise NotFound or StorageFull."""
-    raise NotImplementedError
+    from dicomfs.archive import documents_series
+
+    documents_series.make(archive, cache, args[0])
 
 
 def make_study(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
     """Make the bundle of the study of this number and those of its series; raise NotFound or StorageFull."""
-    raise NotImplementedError
+    from dicomfs.archive import documents_study
+
+    documents_study.make(archive, cache, args[0])
 
 
-def make_studies(archive: Archive, cache: Path, args: tuple[int, ...] = ()) -> None:
+def make_studies(archive: Archive, cache: Path, _args: tuple[int, ...] = ()) -> None:
     """Make the bundle of the list of all studies; raise StorageFull."""
-    raise NotImplementedError
+    from dicomfs.archive import documents_studies
+
+    documents_studies.make(archive, cache)

@@ -1,0 +1,251 @@
+"""The bundle of a series: its metadata, the list of its instances, and the documents of each.
+
+A series is made again as a whole when anything in it changed, but what the bundle before it has is taken over:
+each instance's documents, and the deflated pieces of the two lists. So one more instance costs one header, one piece
+of each list, and copying; the bytes are those that making everything anew gives.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dicomfs.archive import (
+    bundle_writing,
+    deduplicated,
+    documents,
+    documents_gzip,
+    documents_instance,
+    documents_query,
+)
+from dicomfs.archive.bundle import NO_HASH
+from dicomfs.archive.bundle_writing import BundleWriter, ListPiece
+from dicomfs.archive.documents_instance import Kept, Listed, Told
+from dicomfs.errors import Damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from dicomfs.archive.archive import Archive
+    from dicomfs.archive.bundle import Bundle, Card, PieceKept
+    from dicomfs.archive.catalog import Instance, Series, Study, View
+    from dicomfs.archive.fold import Attributes
+
+_PER_PIECE: Final = 64
+"""Instances of a piece, on average."""
+CHANGED: Final[tuple[type[Exception], ...]] = (Damaged, zlib.error, ValueError, LookupError, TypeError)
+"""What reading an earlier bundle ends in whose contents are not as they were written."""
+_SPREAD: Final = 0x9E3779B97F4A7C15
+
+
+class State(NamedTuple):
+    """A series as one commit shows it."""
+
+    series: Series
+    study: Study
+    stamp: str
+    instances: tuple[Listed, ...]
+    """In the order of its documents: by InstanceNumber, then by inode number."""
+
+
+def state(view: View, number: int) -> State:
+    """Return a series as it is; raise NotFound."""
+    series = view.series(number)
+    instances = sorted(view.shown_instances(number), key=_order)
+    return State(
+        series, view.study(series.study), documents.series_stamp(view, number), tuple(map(_listed, instances))
+    )  # fmt: skip
+
+
+def make(archive: Archive, cache: Path, number: int) -> Path:
+    """Make a series' bundle if it is not there; raise NotFound or StorageFull."""
+    with archive.view() as view:
+        found = documents.path(cache, "series", number, documents.series_stamp(view, number))
+    if bundle_writing.is_there(found):
+        return found
+    with archive.view() as view:
+        now = state(view, number)
+    path = documents.path(cache, "series", number, now.stamp)
+    before = bundle_writing.before(path)
+    try:
+        _write(archive, now, before, path)
+    except CHANGED:
+        if before is None:
+            raise
+        # Somebody's hand or a failing disk was at the bundle before this one: nothing is taken over from it.
+        _write(archive, now, None, path)
+    return path
+
+
+def _write(archive: Archive, now: State, before: Bundle | None, path: Path) -> None:
+    with BundleWriter(path) as writer:
+        _Maker(archive, now, before, writer).run()
+        writer.commit()
+
+
+def batches(numbers: Iterable[int], many: int = _PER_PIECE) -> Iterator[tuple[int, ...]]:
+    """Cut a list of numbers into batches of about so many, where they say so themselves: one more changes one batch."""
+    batch: list[int] = []
+    for number in numbers:
+        batch.append(number)
+        # Multiplied, for inode numbers of one series may have any regular distance.
+        if (number * _SPREAD >> 32) % many == 0:
+            yield tuple(batch)
+            batch = []
+    if batch:
+        yield tuple(batch)
+
+
+def digest(batch: tuple[int, ...], *, first: bool, place: str = "") -> bytes:
+    """Return what tells apart the pieces of a list: a file never changes, so its number is enough."""
+    return sha256(f"{place} {first} {batch}".encode()).digest()[:16]
+
+
+def list_piece(texts: Iterable[str], known: bytes, *, first: bool) -> ListPiece:
+    """Deflate a piece of a JSON array."""
+    return ListPiece(known, documents_gzip.piece(("[" if first else ",") + ",".join(texts)))
+
+
+def list_end(*, empty: bool) -> ListPiece:
+    """Return what ends a JSON array."""
+    return ListPiece(b"", documents_gzip.piece("[]" if empty else "]", last=True))
+
+
+def taken_over(bundle: Bundle, kept: PieceKept, known: bytes) -> ListPiece:
+    """Return a piece as an earlier bundle has it."""
+    return ListPiece(known, documents_gzip.Piece(bundle.read(*kept.extent), kept.crc32, kept.length))
+
+
+def to_directory(found: State, name: str) -> str:
+    """Return the way from a study's directory to that of one of a series' instances."""
+    series = documents.directory_name(str(found.series.attributes.get("SeriesInstanceUID", "")))
+    return f"series/{documents.uri(series)}/instances/{documents.uri(name)}/"
+
+
+class _Maker:
+    """One bundle in the making."""
+
+    def __init__(self, archive: Archive, now: State, before: Bundle | None, writer: BundleWriter) -> None:
+        self._archive = archive
+        self._now = now
+        self._before = before
+        self._pieces = {} if before is None else before.pieces()
+        self._writer = writer
+        self._listed = {listed.ino: listed for listed in now.instances}
+        self._cards: list[Card] = []
+        self._objects: dict[str, tuple[str, str]] = {}
+        """Type and text of what instances refer to, by hash."""
+        self._first: Told | Kept | None = None
+
+    def run(self) -> None:
+        metadata: list[ListPiece] = []
+        index: list[ListPiece] = []
+        for batch in batches(self._listed):
+            told = {ino: self._instance(ino) for ino in batch}
+            there = tuple(ino for ino, found in told.items() if found is not None)
+            if not there:
+                continue
+            known = digest(there, first=not metadata)
+            self._first = self._first or told[there[0]]
+            metadata.append(self._piece("metadata", known) or self._metadata(told, known, first=not metadata))
+            index.append(self._piece("index", known) or self._index(told, known, first=not index))
+        for pieces in (metadata, index):
+            pieces.append(list_end(empty=not pieces))
+        self._writer.add_list("metadata", metadata)
+        self._writer.add_list("index", index)
+        self._writer.add(
+            ("objects", 0), json.dumps([(digest, *held) for digest, held in self._objects.items()]).encode()
+        )
+        self._writer.add(("query", 0), self._query().encode("utf-8", "replace"))
+        self._writer.middle = middle(self._cards)
+
+    def _instance(self, ino: int) -> Told | Kept | None:
+        """Write an instance's own documents; return what else is written of it, None where it is damaged."""
+        kept = self._kept(ino)
+        if kept is not None:
+            return kept
+        listed = self._listed[ino]
+        told = documents_instance.tell(self._archive, listed, to_directory(self._now, listed.name))
+        if told is None:
+            self._add_card(documents_instance.damaged(listed), NO_HASH, ())
+            return None
+        self._writer.add(("instance", ino), told.metadata())
+        self._writer.add(("dedup", ino), told.deduplicated())
+        self._writer.add(("kept", ino), told.kept())
+        self._add_card(told.card, told.own, told.hashes)
+        for one in told.objects[:-1]:
+            self._objects.setdefault(one.hash, (one.type, one.text))
+        return told
+
+    def _kept(self, ino: int) -> Kept | None:
+        before = self._before
+        card = None if before is None else before.cards.of(ino)
+        if before is None or card is None or card.damaged:
+            return None
+        kept = Kept(before, ino)
+        if not kept.lasting:
+            return None
+        for kind in ("instance", "dedup", "kept"):
+            self._writer.add((kind, ino), before.document((kind, ino)))
+        self._add_card(card, *before.cards.hashes(ino))
+        if any(hashed not in self._objects for _, hashed in kept.references()):
+            for one in kept.objects()[:-1]:
+                self._objects.setdefault(one.hash, (one.type, one.text))
+        return kept
+
+    def _add_card(self, card: Card, own: bytes, hashes: Iterable[bytes]) -> None:
+        self._writer.add_card(card, own, hashes)
+        self._cards.append(card)
+
+    def _piece(self, kind: str, known: bytes) -> ListPiece | None:
+        kept = self._pieces.get((kind, known))
+        return None if kept is None or self._before is None else taken_over(self._before, kept, known)
+
+    def _metadata(self, told: dict[int, Told | Kept | None], known: bytes, *, first: bool) -> ListPiece:
+        texts = []
+        for ino, found in told.items():
+            if found is not None:
+                pieces = found.pieces() if isinstance(found, Kept) else found.pieces
+                texts.append(f"instances/{documents.uri(self._listed[ino].name)}/".join(pieces))
+        return list_piece(texts, known, first=first)
+
+    def _index(self, told: dict[int, Told | Kept | None], known: bytes, *, first: bool) -> ListPiece:
+        return list_piece((found.query for found in told.values() if found is not None), known, first=first)
+
+    def _query(self) -> str:
+        """Return the series' query object; some attributes are only in its first instance."""
+        pieces = (
+            () if self._first is None else self._first.pieces() if isinstance(self._first, Kept) else self._first.pieces
+        )
+        fields = deduplicated.elements("".join(pieces) or "{}")
+        return documents_query.series(
+            self._now.series,
+            self._now.study,
+            len(self._now.instances),
+            {int(tag, 16): text for tag, text in fields.items() if '"BulkDataURI":' not in text},
+        )
+
+
+def middle(cards: Sequence[Card]) -> int:
+    """Return the instance whose picture stands for all: the middle one of those with pixels, 0 where there is none."""
+    shown = [card for card in cards if card.frames] or [card for card in cards if not card.damaged] or cards
+    return shown[len(shown) // 2].ino if shown else 0
+
+
+def number_order(attributes: Attributes, keyword: str) -> tuple[bool, int]:
+    """Return what series and instances are put in order by: those without a number come last."""
+    number = attributes.get(keyword)
+    return (False, number) if isinstance(number, int) else (True, 0)
+
+
+def _order(instance: Instance) -> tuple[tuple[bool, int], int]:
+    return number_order(instance.attributes, "InstanceNumber"), instance.ino
+
+
+def _listed(instance: Instance) -> Listed:
+    held = instance.attributes
+    name = documents.directory_name(str(held.get("SOPInstanceUID", "")))
+    return Listed(instance.ino, name, instance.mtime_ns, str(held.get("SOPClassUID", "")))
