@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 JSON = "application/dicom+json"
 MULTIPART = 'multipart/related; type="{}"; boundary={}'
-INSTANCE = "studies/1.2/series/1.2.3/instances/1.2.3.4"
+SERIES = "studies/1.2/series/1.2.3"
+INSTANCE = f"{SERIES}/instances/1.2.3.4"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,8 @@ def tree(archive: Path, boundary: str) -> Path:
     contents = {f"{name}.gz": gzip.compress(json.dumps([name]).encode(), mtime=0) for name in documents}
     contents |= {f"{INSTANCE}/{name}": message for name in ("frames/1", "index.mht")}
     contents |= {f"{place}/thumbnail": b"JPEG" for place in ("studies/1.2", "studies/1.2/series/1.2.3", INSTANCE)}
-    contents |= {f"{INSTANCE}/rendered/{name}": name.encode() for name in ("1", "2", "1.pdf", "1.mp4")}
+    contents |= {f"{INSTANCE}/rendered/{name}": name.encode() for name in ("1", "2")}
+    contents |= {f"{SERIES}/instances/1.2.3.{name}": b"x" for name in ("5/rendered/1.pdf", "6/rendered/1.mp4")}
     contents |= {f"{INSTANCE}/{name}": b"0123456789" for name in ("pixeldata", "bulkdata/52009230.1.00280030")}
     contents["studies/1.2/bulkdata/abc/de/f.raw"] = b"raw"
     for name, content in contents.items():
@@ -105,8 +107,8 @@ def test_documents(plain: Serving, resource: str, document: str) -> None:
         (f"{INSTANCE}/rendered", "image/png"),
         (f"{INSTANCE}/rendered/2", "image/png"),
         (f"{INSTANCE}/frames/2/rendered", "image/png"),
-        (f"{INSTANCE}/rendered/1.pdf", "application/pdf"),
-        (f"{INSTANCE}/rendered/1.mp4", "video/mp4"),
+        (f"{SERIES}/instances/1.2.3.5/rendered/1.pdf", "application/pdf"),
+        (f"{SERIES}/instances/1.2.3.6/rendered/1.mp4", "video/mp4"),
         (f"{INSTANCE}/pixeldata", "application/octet-stream"),
         (f"{INSTANCE}/bulkdata/52009230.1.00280030", "application/octet-stream"),
         ("studies/1.2/bulkdata/abc/de/f.raw", "application/octet-stream"),
@@ -125,6 +127,34 @@ def test_types(plain: Serving, tree: Path, boundary: str, resource: str, kind: s
     if (tree / resource).is_file():
         assert answer.body == (tree / resource).read_bytes()
         assert answer.headers["content-length"] == str(len(answer.body))
+
+
+@pytest.mark.parametrize(
+    ("accept", "whole"),
+    [
+        ('multipart/related; type="application/octet-stream"', True),
+        ("multipart/related", True),
+        ('multipart/related; type="image/jp2", multipart/related; type="video/mp4"', True),
+        ("application/octet-stream", False),
+        ("*/*", False),
+        ('multipart/related; type="application/octet-stream", application/octet-stream', False),
+    ],
+)
+def test_bulk_data_as_a_message(plain: Serving, boundary: str, accept: str, whole: bool) -> None:
+    answer = plain.get(f"dicomweb/{INSTANCE}/bulkdata/52009230.1.00280030", Accept=accept)
+    content = b"0123456789"
+    if whole:
+        assert answer.type == MULTIPART.format("application/octet-stream", boundary)
+        head = f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
+        content = head + content + f"\r\n--{boundary}--\r\n".encode()
+    assert (answer.status, answer.body) == (200, content)
+
+
+def test_rendered_documents(plain: Serving) -> None:
+    # What OHIF asks for when it shows a PDF or a video.
+    for instance, kind in (("1.2.3.5", "application/pdf"), ("1.2.3.6", "video/mp4")):
+        answer = plain.get(f"dicomweb/studies/1.2/series/1.2.3/instances/{instance}/rendered?accept={kind}")
+        assert (answer.status, answer.type) == (200, kind)
 
 
 def test_rendered_frames(plain: Serving) -> None:
