@@ -54,6 +54,10 @@ _FIRST_PIXELS: Final = 0x7FE00000
 _LOOKED_AT: Final = 1024
 """So much of a value that others depend on is looked at."""
 _UTF8: Final = '{"vr":"CS","Value":["ISO_IR 192"]}'
+_KEYED_UTF8: Final = f',"{SPECIFIC_CHARACTER_SET:08X}":{_UTF8}'
+_KEY: Final = len(',"00080005":')
+_PREFIX: Final = "\0"
+"""Stands where PREFIX goes: JSON has no such character but escaped."""
 _OF_ITEMS: Final = {SPECIFIC_CHARACTER_SET: _UTF8}
 _NO_VALUE: Final[Element] = ("", 0, 0, False, None)
 
@@ -105,13 +109,13 @@ class _Inherited(NamedTuple):
 
 
 class _Writer:
-    """Writes one instance as parts of its text, None where PREFIX goes."""
+    """Writes one instance as parts of its text."""
 
     __slots__ = ("_bulk", "_data", "_parts")
 
     def __init__(self, data: Data) -> None:
         self._data = data
-        self._parts: list[str | None] = []
+        self._parts: list[str] = []
         self._bulk: list[BulkValue] = []
 
     def instance(self, elements: dict[int, Element], encoding: Encoding, transfer_syntax: str) -> Model:
@@ -127,27 +131,17 @@ class _Writer:
         fields: dict[int, str] = {}
         self._attributes(elements, tags[:split], "", inherited, encoding, ready, fields)
         at = len(self._parts)
-        self._parts.append("")
-        self._attributes(elements, tags[split:], "", inherited, encoding, ready, fields)
-        pieces = self._pieces()
-        if told or not all(map(str.isascii, pieces)):
+        self._parts.append(_KEYED_UTF8 if told else "")
+        if told:
             fields[SPECIFIC_CHARACTER_SET] = _UTF8
-            self._parts[at] = f',"{SPECIFIC_CHARACTER_SET:08X}":{_UTF8}'
-            pieces = self._pieces()
-        pieces[0] = "{" + pieces[0][1:]  # every attribute begins with a comma
-        pieces[-1] += "}"
+        self._attributes(elements, tags[split:], "", inherited, encoding, ready, fields)
+        text = "".join(self._parts)
+        if not told and not text.isascii():
+            self._parts[at] = _KEYED_UTF8
+            text = "".join(self._parts)
+            fields = dict(sorted({**fields, SPECIFIC_CHARACTER_SET: _UTF8}.items()))
+        pieces = f"{{{text[1:]}}}".split(_PREFIX)  # every attribute begins with a comma
         return Model(tuple(pieces), tuple(self._bulk), fields)
-
-    def _pieces(self) -> list[str]:
-        pieces: list[str] = []
-        piece: list[str] = []
-        for part in self._parts:
-            if part is None:
-                pieces.append("".join(piece))
-                piece = []
-            else:
-                piece.append(part)
-        return [*pieces, "".join(piece)]
 
     def _inherited(self, elements: dict[int, Element], around: _Inherited) -> _Inherited:
         charset, signed = around
@@ -183,7 +177,7 @@ class _Writer:
             if tag in ready:
                 text = ready[tag]
             elif items is not None:
-                text = ""
+                text = f'{{"vr":"{vr}"}}' if items is ENCAPSULATED and start == end else ""
             elif end - start <= SHORT and tag < _FIRST_PIXELS and (vr != "SS" or tag not in _LUT_DESCRIPTORS):
                 text = short_value_json(vr, bytes(data[start:end]), charset, big)
             else:
@@ -197,8 +191,8 @@ class _Writer:
             else:
                 at = len(parts)
                 self._sequence(tag, items, path, inherited)
-                if fields is not None and None not in parts[at:]:
-                    fields[tag] = "".join(filter(None, parts[at:]))[12:]
+                if fields is not None and _PREFIX not in (text := "".join(parts[at:])):
+                    fields[tag] = text[_KEY:]
 
     def _long(self, elements: dict[int, Element], tag: int, charset: CharacterSet, vr: str) -> str:
         """Return the JSON of a value that is not short, "" if it is bulk."""
@@ -218,9 +212,6 @@ class _Writer:
 
     def _bulk_value(self, elements: dict[int, Element], tag: int, path: str, vr: str) -> None:
         _, start, end, big, items = elements[tag]
-        if start == end:
-            self._parts.append(f',"{tag:08X}":{{"vr":"{vr}"}}')
-            return
         swap = 1
         if big and items is None and not (end - start) % NUMBERS.get(vr, 1):
             swap = SAMPLES.get(vr, 1)
@@ -228,7 +219,7 @@ class _Writer:
                 swap = {32: 4, 64: 8}.get(self._number(elements, BITS_ALLOCATED), 2)
         vr = vr if vr in _AS_BULK and not (end - start) % NUMBERS.get(vr, 1) else "UN"
         name = f"{path}{tag:08X}"
-        self._parts += (f',"{tag:08X}":{{"vr":"{vr}","BulkDataURI":"', None, f'bulkdata/{name}"}}')
+        self._parts.append(f',"{tag:08X}":{{"vr":"{vr}","BulkDataURI":"{_PREFIX}bulkdata/{name}"}}')
         self._bulk.append(BulkValue(name, vr, start, end, swap))
 
     def _sequence(self, tag: int, items: list[DataSet], path: str, around: _Inherited) -> None:
@@ -251,7 +242,7 @@ class _Writer:
                 None,
             )
             if len(parts) > at:
-                parts[at] = (parts[at] or "")[1:]
+                parts[at] = parts[at][1:]
             parts.append("}")
         parts.append("]}")
 

@@ -7,7 +7,7 @@ is left out. Linear in the bytes of the header.
 
 from typing import ClassVar, Final, TypeAlias
 
-from dicomfs.dicom.encoding import UNDEFINED, Data, Encoding
+from dicomfs.dicom.encoding import IMPLICIT_LITTLE, UNDEFINED, Data, Encoding
 from dicomfs.dicom.model_vr import LONGEST_CREATOR, usual_vr
 from dicomfs.dicom.stride import LARGE
 from dicomfs.dicom.walk import Walk
@@ -119,13 +119,27 @@ class Elements(Walk):
         if after > self._top.limit:
             return self._past_the_end(start, tag, length)
         big = encoding.big
+        told = vr == "SQ" and not encoding.implicit
         if vr == "UN" and not encoding.implicit and (tag >> 16 & 1 or length < NO_WHOLE_READ):
             vr, big = usual_vr(tag, self._creator), False  # PS3.5 6.2.2: whoever knows it may read it as little endian
-        if vr == "SQ" and (length <= LARGE or self._item_at(value, after, encoding)):
-            self._enter(tag, start, after, encoding, items=True, defined=True)
+        if vr == "SQ" and (inside := self._of_sequence(value, after, told=told)):
+            self._enter(tag, start, after, inside, items=True, defined=True)
             return value
+        if vr == "SQ" and not told:
+            vr = "UN"  # the dictionary means another element
         self._elements()[tag] = (vr, value, after, big, None)
         return after
+
+    def _of_sequence(self, value: int, after: int, *, told: bool) -> Encoding | None:
+        """Return what a sequence of known length is in, None for what is none; `told` if its VR is SQ."""
+        encoding = self._top.encoding
+        if value == after or self._item_at(value, after, encoding):
+            return encoding
+        if after - value > LARGE:  # as the walk decides about bulk
+            return None
+        if self._item_at(value, after, IMPLICIT_LITTLE):
+            return IMPLICIT_LITTLE  # PS3.5 6.2.2: an UN is, whatever the data set is in
+        return encoding if told else None
 
     def _in_sequence(self, position: int) -> int:
         if self._count > MOST_ELEMENTS:

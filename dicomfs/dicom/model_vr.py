@@ -4,6 +4,7 @@ What the dictionary leaves open ('US or SS') follows from other elements, PS3.3 
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from dicomfs.dicom.dictionary import dictionary_vr
@@ -29,10 +30,14 @@ def usual_vr(tag: int, creator: Callable[[int], bytes]) -> str:
         return dictionary_vr(tag) or "UN"
     if tag & 0xFFFF < 0x1000:  # PS3.5 7.8.1: creators, and what belongs to nobody
         return "LO" if 0x10 <= tag & 0xFFFF < 0x100 else "UN"
-    name = creator(tag & 0xFFFF0000 | tag >> 8 & 0xFF)
-    if not 0 < len(name) <= LONGEST_CREATOR:
+    return _private_vr(tag, creator(tag & 0xFFFF0000 | tag >> 8 & 0xFF))
+
+
+@lru_cache(1 << 14)
+def _private_vr(tag: int, creator: bytes) -> str:
+    if not 0 < len(creator) <= LONGEST_CREATOR:
         return "UN"
-    return dictionary_vr(tag, name.decode("latin_1").rstrip(" \0")) or "UN"
+    return dictionary_vr(tag, creator.decode("latin_1").rstrip(" \0")) or "UN"
 
 
 def one_vr(vr: str, tag: int, *, implicit: bool, signed: bool, number: Callable[[int], int]) -> str:
