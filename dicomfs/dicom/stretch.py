@@ -41,8 +41,8 @@ class Stretch(NamedTuple):
 
     def served(self, data: bytes | memoryview, first: int, last: int) -> bytes | memoryview:
         """Return served bytes [first, last), made of the bytes at `source`."""
-        if self.plain:
-            return data
+        if self.plain or first >= last:
+            return data[: last - first]
         begin, _ = self.source(first, last)
         data = swapped(data, self.swap)
         bit = self.skip + 8 * first - 8 * (begin - self.start)
