@@ -79,15 +79,20 @@ class Object(NamedTuple):
 
 
 def objects(text: str) -> tuple[Object, ...]:
-    """Return patient, study, series, image and at last the instance that a JSON object is made of."""
-    rest = elements(text)
+    """Return patient, study, series, image and at last the instance that a JSON object is made of.
+
+    An instance with no free block in group 0009 cannot refer to anything, so it stays whole.
+    """
+    whole = elements(text)
+    rest = whole
     extracts = []
     for kind, tags in GROUPS:
         found = tuple((tag, rest[tag]) for tag in rest if tag in tags)
         short = sum(len(element) for _, element in found) <= _REMEMBERED
         extracts.append(_extract(kind, found) if short else tagged(kind, dict(found)))
         rest = {tag: element for tag, element in rest.items() if tag not in tags or tag in _KEPT}
-    return *extracts, tagged("instance", rest, [extract.hash for extract in extracts])
+    left = whole if _free_block(whole) is None else rest
+    return *extracts, tagged("instance", left, [extract.hash for extract in extracts])
 
 
 def info(hashes: Sequence[str]) -> Object:
