@@ -25,6 +25,8 @@ _MAP_NORESERVE: Final = 0x4000
 """Linux: pages are counted when they are written, which most of these never are."""
 _WHOLE_AT_MOST: Final = part10s.INFLATED_AT_MOST
 _STEP: Final = 1 << 22
+_READS_AT_ONCE: Final = 64
+"""How often bulk may be read to find frames while others wait."""
 
 
 class Source(Protocol):
@@ -115,6 +117,8 @@ class Parts:
             parts.__dict__["frames"] = find_frames(data, part10, _at_once(file))
         except _NotReady:
             return None
+        except Damaged:
+            pass  # which concerns who asks for the frames
         return parts
 
     @cached_property
@@ -132,8 +136,11 @@ class _NotReady(Exception):
 
 
 def _at_once(file: InstanceFile) -> Callable[[int, int], bytes | memoryview]:
+    """Return what reads bulk that is in memory, and not for long: others wait."""
+    left = iter(range(_READS_AT_ONCE))
+
     def read(start: int, end: int) -> bytes | memoryview:
-        found = file.read_ready(start, end - start)
+        found = None if next(left, None) is None else file.read_ready(start, end - start)
         if found is None:
             raise _NotReady
         return found

@@ -181,18 +181,19 @@ def test_what_is_opened_is_let_go(archive_path: Path) -> None:
         assert view[128:132] == b"DICM"
 
 
-def test_frame_ends_that_have_to_be_read(archive_path: Path) -> None:
-    """Several fragments a frame without a table: where frames end is in the bulk."""
-    stream = [b"\xff\xd8" + bytes([n]) * 996 + b"\xff\xd9" for n in range(20)]
+@pytest.mark.parametrize(("count", "ready"), [(20, True), (200, False)])
+def test_frame_ends_that_have_to_be_read(archive_path: Path, count: int, ready: bool) -> None:
+    """Several fragments a frame without a table: where frames end is in the bulk. Many are for a thread."""
+    stream = [b"\xff\xd8" + bytes([n]) * 996 + b"\xff\xd9" for n in range(count)]
     cut = [one[at : at + 500] for one in stream for at in (0, 500)]
-    data_set = EXPLICIT.identity() + EXPLICIT.image(9, 9, bits=8, frames=20) + EXPLICIT.encapsulated(cut)
+    data_set = EXPLICIT.identity() + EXPLICIT.image(9, 9, bits=8, frames=count) + EXPLICIT.encapsulated(cut)
     add(archive_path, build.part10(data_set, build.JPEG_UID))
     fill_cache(archive_path)
     with Archive.open(archive_path) as archive:
         ((parts, _),) = opened(archive)
         assert frames(parts) == stream
         (ino,) = inodes(archive)
-        assert Parts.open_ready(archive, ino) is not None
+        assert (Parts.open_ready(archive, ino) is not None) == ready
 
 
 @pytest.mark.damaged
@@ -212,3 +213,21 @@ def test_damage_is_told_where_the_damaged_bytes_are_needed(archive_path: Path) -
         assert parts.frames.length(1) == span.end - span.start
         with pytest.raises(Damaged):
             frames(parts)
+
+
+@pytest.mark.damaged
+def test_damage_where_frames_end_concerns_the_frames_alone(archive_path: Path) -> None:
+    cut = [b"\xff\xd8" + b"1" * 998, b"2" * 998 + b"\xff\xd9", b"\xff\xd8" + b"3" * 996 + b"\xff\xd9"]
+    data_set = EXPLICIT.identity() + EXPLICIT.image(9, 9, bits=8, frames=2) + EXPLICIT.encapsulated(cut)
+    add(archive_path, build.part10(data_set, build.JPEG_UID))
+    (pack,) = packs(archive_path)
+    held = bytearray(pack.read_bytes())
+    held[held.index(b"2" * 998)] ^= 1
+    pack.write_bytes(held)
+    with Archive.open(archive_path) as archive:
+        (ino,) = inodes(archive)
+        for parts in (Parts.open(archive, ino), Parts.open_ready(archive, ino)):
+            assert parts is not None
+            assert bytes(parts.data[128:132]) == b"DICM"
+            with pytest.raises(Damaged):
+                _ = parts.frames
