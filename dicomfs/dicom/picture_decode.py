@@ -4,12 +4,13 @@ pydicom decodes native pixels, RLE, JPEG-LS, JPEG 2000 and HTJ2K. JPEG of every 
 Pillow knows neither 12 bits nor lossless JPEG, and with an Adobe marker gives other colours than it is asked for.
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
-from dicomfs.dicom.part10 import EXPLICIT_VR_LITTLE_ENDIAN
+from dicomfs.dicom.part10 import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +24,10 @@ JPEG_XL: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (110, 1
 DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 """Deflated Image Frame Compression (PS3.5 A.4.13): each frame is a deflate stream of native pixels."""
 
+PLAIN_FRAMES: Final = "1.2.840.10008.1.2.1.98"
+"""Encapsulated Uncompressed Explicit VR Little Endian (PS3.5 A.4.11): each frame is native pixels."""
+
+_NATIVE: Final = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
 _YBR: Final = ("YBR_FULL", "YBR_FULL_422")
 _YBR_IN_JPEG: Final = (*_YBR, "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 _JFIF, _ADOBE, _SOS = 0xE0, 0xEE, 0xDA
@@ -90,12 +95,32 @@ def decode(source: BinaryIO, layout: Layout, number: int) -> Decoded:
 
         # The codestream says what its colours are, and comes out as RGB.
         return Decoded(_as_stored(imagecodecs.jpegxl_decode(_codestream(source, layout, number), numthreads=1), layout))
-    if layout.transfer_syntax == DEFLATED_FRAMES:
-        return _by_pydicom(*_inflated(_codestream(source, layout, number), layout), 1)
+    if layout.transfer_syntax in (DEFLATED_FRAMES, PLAIN_FRAMES):
+        frame = _codestream(source, layout, number)
+        native = layout._replace(transfer_syntax=EXPLICIT_VR_LITTLE_ENDIAN, frames=1, offsets=None)
+        return decode(
+            io.BytesIO(frame if layout.transfer_syntax == PLAIN_FRAMES else _inflated(frame, layout)), native, 1
+        )
+    if layout.bits_allocated == 1 and layout.samples == 1 and layout.transfer_syntax in _NATIVE:
+        return _single_bits(source, layout, number)
     return _by_pydicom(source, layout, number)
 
 
-def _by_pydicom(source: BinaryIO | bytes, layout: Layout, number: int) -> Decoded:
+def _single_bits(source: BinaryIO, layout: Layout, number: int) -> Decoded:
+    """Unpack a frame of single bits, which follow each other through frames: pydicom stops at the last whole byte."""
+    import numpy as np
+
+    bits = layout.rows * layout.columns
+    word, ahead = divmod((number - 1) * bits, 16)
+    source.seek(2 * word, io.SEEK_CUR)
+    packed = np.frombuffer(source.read(2 * -(-(ahead + bits) // 16)), np.uint8)
+    if layout.vr == "OW" and layout.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN:
+        packed = packed[: packed.size // 2 * 2].view(np.uint16).byteswap().view(np.uint8)
+    unpacked = np.unpackbits(packed, bitorder="little")[ahead : ahead + bits]
+    return Decoded(unpacked.reshape(layout.rows, layout.columns))
+
+
+def _by_pydicom(source: BinaryIO, layout: Layout, number: int) -> Decoded:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
@@ -115,13 +140,11 @@ def _codestream(source: BinaryIO, layout: Layout, number: int) -> bytes:
     return get_frame(source, number - 1, number_of_frames=layout.frames, extended_offsets=layout.offsets)
 
 
-def _inflated(stream: bytes, layout: Layout) -> tuple[bytes, Layout]:
-    """Return a deflated frame as the only one of native pixels."""
+def _inflated(stream: bytes, layout: Layout) -> bytes:
+    """Return the pixels of a deflated frame, no more of them than there should be."""
     bits = layout.rows * layout.columns * layout.samples * layout.bits_allocated
     length = -(-bits // 8)
-    plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream, length + 1)
-    native = layout._replace(transfer_syntax=EXPLICIT_VR_LITTLE_ENDIAN, frames=1, offsets=None)
-    return plain[:length] + b"\0" * (length % 2), native
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream, length + length % 2)
 
 
 def _jpeg(stream: bytes, layout: Layout) -> Decoded:

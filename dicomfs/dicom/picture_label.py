@@ -47,11 +47,12 @@ def _wrapped(lines: list[str], font: "FreeTypeFont | ImageFont", width: int) -> 
 
 def title(modality: str, sop_class_uid: str) -> str:
     """Return what kind of object it is, in up to two lines: no more than what the Standard has names for."""
+    from pydicom.config import IGNORE
     from pydicom.uid import UID
 
     # A modality is a code (PS3.3 C.7.3.1.1.1): what else was written there might be a name.
     is_code = 1 < len(modality) <= 9 and modality.isascii() and modality.isalnum() and modality.isupper()
-    sop_class = UID(sop_class_uid)
+    sop_class = UID(sop_class_uid, IGNORE)
     lines = [modality] if is_code else []
     if sop_class.type == "SOP Class":
         lines.append(sop_class.name.removesuffix(" Storage"))

@@ -76,11 +76,11 @@ class _Window:
         meant = self._meant(values)
         shades: Values
         if self._voi is not None:
-            shades = self._voi.of(meant) * (_WHITE / ((1 << self._voi.bits) - 1))
+            shades = self._voi.of(meant).astype(np.float64) * _WHITE / ((1 << self._voi.bits) - 1)
         elif self._window is not None:
             shades = _windowed(meant, *self._window)
         elif self._high > self._low:
-            shades = (meant - self._low) * (_WHITE / (self._high - self._low))
+            shades = (meant - self._low) / (self._high - self._low) * _WHITE
         else:
             shades = np.zeros(meant.shape)
         # Not a number: where there is no value there is nothing to see.
