@@ -144,6 +144,8 @@ class _Writer:
         return Model(tuple(pieces), tuple(self._bulk), fields)
 
     def _inherited(self, elements: dict[int, Element], around: _Inherited) -> _Inherited:
+        if SPECIFIC_CHARACTER_SET not in elements and PIXEL_REPRESENTATION not in elements:
+            return around
         charset, signed = around
         if SPECIFIC_CHARACTER_SET in elements:
             charset = character_set(self._value(elements, SPECIFIC_CHARACTER_SET))
@@ -232,15 +234,10 @@ class _Writer:
             elements = item.elements
             parts.append(",{" if number > 1 else "{")
             at = len(parts)
-            self._attributes(
-                elements,
-                sorted(elements),
-                f"{path}{tag:08X}.{number}.",
-                self._inherited(elements, around),
-                item.encoding,
-                _OF_ITEMS,
-                None,
-            )
+            if elements:
+                inside = f"{path}{tag:08X}.{number}."
+                inherited = self._inherited(elements, around)
+                self._attributes(elements, sorted(elements), inside, inherited, item.encoding, _OF_ITEMS, None)
             if len(parts) > at:
                 parts[at] = parts[at][1:]
             parts.append("}")

@@ -7,7 +7,7 @@ is left out. Linear in the bytes of the header.
 
 from typing import ClassVar, Final, TypeAlias
 
-from dicomfs.dicom.encoding import IMPLICIT_LITTLE, UNDEFINED, Data, Encoding
+from dicomfs.dicom.encoding import EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM, UNDEFINED, Data, Encoding
 from dicomfs.dicom.model_vr import LONGEST_CREATOR, usual_vr
 from dicomfs.dicom.stride import LARGE
 from dicomfs.dicom.walk import Walk
@@ -35,6 +35,7 @@ class DataSet:
 Element: TypeAlias = tuple[str, int, int, bool, list[DataSet] | None]
 """VR, where the value starts and ends, whether it is big endian, the items of a sequence."""
 
+_EMPTY: Final = DataSet(EXPLICIT_LITTLE)
 ENCAPSULATED: Final[list[DataSet]] = []
 """Stands for the items of what is not a sequence but is encapsulated in items (PS3.5 A.4)."""
 
@@ -142,8 +143,29 @@ class Elements(Walk):
         return encoding if told else None
 
     def _in_sequence(self, position: int) -> int:
+        """Step into the next item; the common ones without the questions that the walk asks of strange ones."""
         if self._count > MOST_ELEMENTS:
             return self._unless_too_many(position)
+        top, data = self._top, self._data
+        encoding, limit = top.encoding, top.limit
+        last, item, item_raw = limit - 8, encoding.item, encoding.turn(ITEM)
+        items = self._items()
+        while position <= last:
+            raw, length = item(data, position)
+            if raw != item_raw or length:
+                break
+            items.append(_EMPTY)
+            self._count += 1
+            position += 8
+        else:
+            return super()._in_sequence(position)
+        value = position + 8
+        after = value + length
+        if raw == item_raw and 8 <= length <= limit - value and not encoding.implicit:
+            _, number, inner = encoding.header(data, value)
+            if number in encoding.short_vrs and inner <= length - 8:
+                self._enter(top.tag, position, after, encoding, items=False, defined=True)
+                return value
         return super()._in_sequence(position)
 
     def _unless_too_many(self, position: int) -> int:

@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import re
 import struct
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_blank_elements_have_no_value(vr: str) -> None:
         (" 40 ", "40"), ("00", "0"), ("0e0", "0e0"),
         ("1e400", '"1e400"'), ("NaN", '"NaN"'), ("Infinity", '"Infinity"'), ("-inf", '"-inf"'), ("1,5", '"1,5"'),
         (".", '"."'),
-        ("1 2", '"1 2"'), ("1_0", '"1_0"'), ("0x1", '"0x1"'), ("1e", '"1e"'), ("9" * 65, '"' + "9" * 65 + '"'),
+        ("1 2", '"1 2"'), ("1_0", '"1_0"'), ("0x1", '"0x1"'), ("1e", '"1e"'), ("0e1111", '"0e1111"'), ("9" * 65, '"' + "9" * 65 + '"'),
         ("1e99999999999", '"1e99999999999"'), ("\u0661", '"\u0661"'),
     ],
 )  # fmt: skip
@@ -117,7 +118,8 @@ def test_decimal_strings_keep_their_number(text: str) -> None:
     except ValueError:
         number = math.nan
     (found,) = made.get("Value", [None])
-    if math.isfinite(number):
+    # Four digits of exponent are more than doubles have, and not every reader of JSON takes any number of them.
+    if math.isfinite(number) and not re.search("e[+-]?[0-9]{4}", text, re.IGNORECASE):
         assert found == number
         assert not isinstance(found, str)
     else:
