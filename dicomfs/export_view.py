@@ -154,7 +154,8 @@ def _write(tree: Tree, output: str, one: _Found) -> FileResult:
 
 
 def _copy(tree: Tree, one: _Found, path: str) -> None:
-    part = os.path.join(os.path.dirname(path), f".{one.ino}.dicomfs-part")
+    directory, name = os.path.split(path)
+    part = os.path.join(directory, f".{name}.dicomfs-part")  # two names of one document are written at once
     source = tree.open(one.ino)
     try:
         if source.size != one.size:

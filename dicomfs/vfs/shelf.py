@@ -112,24 +112,24 @@ class Shelf:
                 self._parts.popitem(last=False)
         return parts
 
-    def picture(self, ino: int, frame: int, kind: int) -> DiskFile:
-        """Open a picture, made if it has to be; wait as long as it takes."""
-        found = self.picture_ready(ino, frame, kind)
+    def picture(self, job: tuple[int, ...]) -> DiskFile:
+        """Open the picture of a job (`pictures.make`), made if it has to be; wait as long as it takes."""
+        found = self.picture_ready(job)
         if found is not None:
             return found
         cache, makers = self._ready()
-        makers.make(("picture", (ino, frame, kind)))
+        makers.make(("picture", job))
         try:
-            return DiskFile(str(pictures.path(cache, ino, frame, kind)))
+            return DiskFile(str(pictures.path(cache, *job[:3])))
         except OSError as error:
             raise Damaged(f"a picture that was made is not in the cache ({error.strerror})") from error
 
-    def picture_ready(self, ino: int, frame: int, kind: int) -> DiskFile | None:
+    def picture_ready(self, job: tuple[int, ...]) -> DiskFile | None:
         """Open a picture if it is made already."""
         if self._cache is None:
             return None
         try:
-            return DiskFile(str(pictures.path(self._cache, ino, frame, kind)))
+            return DiskFile(str(pictures.path(self._cache, *job[:3])))
         except OSError:
             return None
 

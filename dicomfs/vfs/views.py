@@ -26,7 +26,7 @@ VIEWS: Final[dict[str, Known]] = {
         QUARANTINE, "files that an import refused, each beside its reason", links_instances=False, private=True
     ),
 }
-DEFAULT: Final = ("patients", "quarantine")
+DEFAULT: Final = ("patients", "dicomweb", "quarantine")
 
 
 def chosen(names: Sequence[str] = (), *, private: bool) -> tuple[str, ...]:

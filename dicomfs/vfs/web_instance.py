@@ -189,7 +189,7 @@ def open_ready(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile | Non
 def open_file(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile:
     """Open a file of an instance; wait as long as it takes."""
     if node.kind in (web.THUMBNAIL, web.PICTURE):
-        file = _picture(shelf, archive, node, wait=True)
+        file = waited(lambda: _picture(shelf, archive, node, wait=True))
         if file is not None:
             return file
     parts = shelf.parts(node.number)
@@ -217,13 +217,18 @@ def open_file(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile:
 
 
 def _picture(shelf: "Shelf", archive: "Archive", node: Node, *, wait: bool) -> OpenFile | None:
-    kind = pictures.RENDERED if node.kind == web.PICTURE else pictures.THUMBNAIL
-    frame = node.argument
+    """Open a picture; raise NotReady."""
+    with archive.view() as view:
+        card = _card(shelf, view, node.number)
     if node.kind == web.THUMBNAIL:
-        with archive.view() as view:
-            card = _card(shelf, view, node.number)
         frame = 1 if card is None else max(1, (card.frames + 1) // 2)
-    return shelf.picture(node.number, frame, kind) if wait else shelf.picture_ready(node.number, frame, kind)
+        job: tuple[int, ...] = (node.number, frame, pictures.THUMBNAIL)
+    elif card is None or not 1 <= node.argument <= card.frames:
+        raise NotFound(f"instance {node.number} has no such frame")
+    else:
+        # How long the picture is was told by the card.
+        job = (node.number, node.argument, pictures.RENDERED, card.rows, card.columns, int(card.colour))
+    return shelf.picture(job) if wait else shelf.picture_ready(job)
 
 
 def _card(shelf: "Shelf", view: "View", ino: INode) -> "Card | None":

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmark import importing, listing, machine, memory, orthanc, peer, profiles, reading, report, scale
+from benchmark import importing, listing, machine, memory, orthanc, peer, profiles, reading, report, scale, web
 from benchmark.measure import Failed, Results, say
 from benchmark.stage import FULL, QUICK, TINY, Stage
 
@@ -29,6 +29,10 @@ PROBES: dict[str, Callable[[Stage], None]] = {
     "start": scale.probe_start,
     "query": scale.probe_query,
     "growth": listing.probe_growth,
+    "web": web.probe_web,
+    "documents": web.probe_documents,
+    "static-dicomweb": web.probe_reference,
+    "thumbnail": web.probe_pictures,
     "orthanc": orthanc.probe_orthanc,
     "script": peer.probe_script,
 }

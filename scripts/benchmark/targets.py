@@ -69,6 +69,8 @@ def targets(sizes: Sizes) -> list[Target]:
         Target("memory", f"VmRSS, {largest}", "", "at most", 150),
         Target("query", f"{largest}", "", "at most", 0.020),
         Target("series", f"{long} instances", f"{short} instances", "time at most", 1.25, long / short),
+        Target("web-all", "dicomfs", "ext4", "speed at least", 0.5),
+        Target("web-all", "dicomfs-fast", "ext4", "speed at least", 0.5),
         *_beside_orthanc("orthanc", "dicomfs-fast"),
         Target("orthanc-import", "dicomfs-fast", "orthanc, 4 connections", "speed at least", 1.0),
         *_beside_orthanc("script", "dicomfs"),
