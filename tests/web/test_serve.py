@@ -31,17 +31,14 @@ def filled(archive_path: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """See that no directory, drive or process of `serve` is there after a test that was not before."""
-    before = left()
-    yield
-    until(lambda: left() <= before, "all that serve started to end")
-
-
-def left() -> set[str]:
-    directories = {str(path) for path in Path(tempfile.gettempdir()).glob("dicomfs-serve-*")}
-    mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
-    return directories | {mount for mount in mounts if "dicomfs-serve-" in mount}
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return where `serve` has its directory; see that neither it nor a drive in it is there after a test."""
+    path = tmp_path / "temporary"
+    path.mkdir()
+    monkeypatch.setenv("TMPDIR", str(path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield path
+    until(lambda: not list(path.iterdir()), "what serve made to be gone")
 
 
 def studies(serving: Serving) -> int:
@@ -59,24 +56,25 @@ def test_serves_until_told_to_end(filled: Path, number: int) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
 
 
-def test_killed(filled: Path) -> None:
+def test_killed(filled: Path, temporary: Path) -> None:
     serving = Serving("-a", filled)
     started = serving.descendants()
-    [directory] = [path for path in left() if os.path.exists(f"{path}/nginx.conf")]
+    [directory] = temporary.iterdir()
+    assert os.path.ismount(directory / "drive")
     serving.end(signal.SIGKILL)
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), "what it started to end")
-    assert not os.path.ismount(f"{directory}/drive")
+    assert not os.path.ismount(directory / "drive")
     subprocess.run(["rm", "-r", "--one-file-system", directory], check=True, timeout=30)
 
 
-def test_nobody_else_gets_in(filled: Path) -> None:
+def test_nobody_else_gets_in(filled: Path, temporary: Path) -> None:
     with Serving("-a", filled):
-        for path in left():
-            if os.path.exists(f"{path}/nginx.conf"):
-                assert os.stat(path).st_mode & 0o777 == 0o700
-            else:
-                [line] = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {path} " in line]
-                assert "allow_other" not in line
+        [directory] = temporary.iterdir()
+        assert os.stat(directory).st_mode & 0o777 == 0o700
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        [line] = [line for line in mounts if f" {directory}/drive " in line]
+        assert "allow_other" not in line
+        assert {path.name for path in (directory / "drive").iterdir()} == {"README.txt", "dicomweb"}
 
 
 def test_a_tree_that_is_there(filled: Path, tmp_path: Path) -> None:
@@ -91,10 +89,10 @@ def test_a_tree_that_is_there(filled: Path, tmp_path: Path) -> None:
         dicomfs("umount", drive)
 
 
-def test_the_drive_is_unmounted(filled: Path) -> None:
+def test_the_drive_is_unmounted(filled: Path, temporary: Path) -> None:
     serving = Serving("-a", filled)
-    [drive] = [path for path in left() if os.path.ismount(path)]
-    dicomfs("umount", drive)
+    [directory] = temporary.iterdir()
+    dicomfs("umount", directory / "drive")
     assert serving.process.wait(30) == 1
     assert "the drive was unmounted" in serving.process.communicate()[1]
 
