@@ -179,6 +179,7 @@ class Bundle:
         """Read the table of a bundle that is in memory; raise Damaged."""
         self.path = path
         self._data = data
+        self._known: dict[Key, Extent] = {}
         if len(data) < len(MAGIC) + TRAILER.size or bytes(data[: len(MAGIC)]) != MAGIC:
             raise self._damaged()
         offset, length, crc, magic = TRAILER.unpack_from(data, len(data) - TRAILER.size)
@@ -220,12 +221,20 @@ class Bundle:
 
     def get(self, key: Key) -> Extent | None:
         """Return where a document lies."""
+        if self._known:
+            return self._known.get(key)
         wanted = KINDS.index(key[0]), key[1]
         at = bisect_left(range(len(self._keys) // KEY.size), wanted, key=self._key)
         if at * KEY.size == len(self._keys) or self._key(at) != wanted:
             return None
         _, _, offset, size = KEY.unpack_from(self._keys, at * KEY.size)
         return Extent(offset, size)
+
+    def remember(self) -> None:
+        """Read all keys at once, for who is going to ask for most of them."""
+        self._known = {
+            (KINDS[kind], number): Extent(offset, size) for kind, number, offset, size in KEY.iter_unpack(self._keys)
+        }
 
     def _key(self, number: int) -> tuple[int, int]:
         kind, of = KEY.unpack_from(self._keys, number * KEY.size)[:2]

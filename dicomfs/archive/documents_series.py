@@ -70,6 +70,8 @@ def make(archive: Archive, cache: Path, number: int) -> Path:
         now = state(view, number)
     path = documents.path(cache, "series", number, now.stamp)
     before = bundle_writing.before(path)
+    if before is not None:
+        before.remember()
     try:
         _write(archive, now, before, path)
     except CHANGED:

@@ -174,6 +174,8 @@ class _Maker:
     ) -> Iterator[ListPiece]:
         """Yield the pieces of a list that are a series'."""
         with Bundle.open(series.path) as bundle:
+            if self._before is None:
+                bundle.remember()
             for batch in batches(ino for ino, _ in series.instances):
                 known = digest(batch, first=first, place=series.name)
                 kept = self._pieces.get((kind, known))

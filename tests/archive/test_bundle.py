@@ -200,3 +200,6 @@ def test_any_keys(tmp_path_factory: pytest.TempPathFactory, documents: dict[tupl
         writer.commit()
     bundle = Bundle.open(path)
     assert {key: bytes(bundle.document(key)) for key in documents} == documents
+    bundle.remember()
+    assert {key: bytes(bundle.document(key)) for key in documents} == documents
+    assert bundle.get(("studies", 0)) is None
