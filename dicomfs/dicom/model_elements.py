@@ -44,7 +44,7 @@ class Elements(Walk):
     """A walk that looks into every sequence and keeps all elements: the tree is `data_set`."""
 
     __slots__ = ("_count", "_fragments", "_inside", "data_set")
-    LOOKED_INTO: ClassVar = -1
+    INTO_ALL: ClassVar = True
 
     def __init__(self, data: Data, start: int, end: int, encoding: Encoding) -> None:
         self.data_set = DataSet(encoding)
@@ -114,6 +114,9 @@ class Elements(Walk):
 
     def _decide(self, start: int, tag: int, vr: str, value: int, length: int) -> int:
         encoding = self._top.encoding
+        self._count += 1
+        if self._count > MOST_ELEMENTS:
+            return self._unless_too_many(start)
         if length == UNDEFINED:
             return self._undefined(start, tag, 0 if encoding.implicit else encoding.number(vr), value)
         after = value + length

@@ -87,8 +87,8 @@ class Walk:
 
     __slots__ = ("_data", "_end", "_notice", "_pixels_seen", "_stack", "_strays", "_top", "_wanted",
                  "bulk", "encoding", "fault", "found", "stop")  # fmt: skip
-    LOOKED_INTO: ClassVar = LARGE
-    """Items longer than this are looked into."""
+    INTO_ALL: ClassVar = False
+    """Whether items that are not large are looked into as well."""
 
     def __init__(self, data: Data, start: int, end: int, encoding: Encoding, wanted: frozenset[int] = _NO_TAGS) -> None:
         self._data = data
@@ -305,7 +305,7 @@ class Walk:
         after = value + length
         if after > limit:
             return self._lost(position, too_long(f"an item of {shown(top.tag)}", position, length), cut=True)
-        if length > self.LOOKED_INTO:
+        if length > LARGE or self.INTO_ALL:
             self._enter(top.tag, position, after, self._of_item(value, after), items=False, defined=True)
             return value
         return after

@@ -5,6 +5,7 @@ from typing import Any
 
 from dicomfs.dicom import part10
 from dicomfs.dicom.describe import describe
+from dicomfs.dicom.encoding import Data
 from dicomfs.dicom.model import Model, model
 from dicomfs.dicom.split import LITERAL
 from tests.dicom.build import EXPLICIT, Writer
@@ -14,7 +15,7 @@ SERVED = "1.2.840.10008.1.2.1"
 PREFIX = "series/2.25.12/instances/2.25.13/"
 
 
-def model_of(data: bytes, transfer_syntax: str = SERVED) -> Model:
+def model_of(data: Data, transfer_syntax: str = SERVED) -> Model:
     file = part10.locate(data)
     assert file is not None
     made = model(data, file, transfer_syntax)
