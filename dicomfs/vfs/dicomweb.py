@@ -28,7 +28,7 @@ from dicomfs.vfs.node import (
 )
 from dicomfs.vfs.plain import DocumentFile, TextFile
 from dicomfs.vfs.shelf import Held, Shelf
-from dicomfs.vfs.web_directories import DIRECTORIES, DOCUMENTS, MIDDLE, NAMES, PLAIN
+from dicomfs.vfs.web_directories import DIRECTORIES, DOCUMENTS, NAMES, PLAIN, TWICE
 from dicomfs.vfs.web_numbers import Node
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class DicomWeb:
             return self._directory(web.inode(family, number, kind), self._mtime(view, family, number))
         if (family, kind & ~PLAIN) in DOCUMENTS:
             return self._document(view, family, number, kind)
+        if family in (web.STUDY, web.SERIES) and kind == web.POSTER:
+            return self._poster(view, family, number)
         if family == web.INSTANCE:
             return instances.attributes(self._shelf, self._archive, view, said)
         if family in (web.BULK, web.BRANCH, web.TWIG):
@@ -105,7 +107,17 @@ class DicomWeb:
             # A gzip member ends with the length of what it holds (RFC 1952); no document is longer than 4 GiB.
             size = int.from_bytes(held.bundle.read(extent.offset + extent.size - 4, 4), "little")
         ino = web.inode(family, number, kind, web.version(held.stamp))
-        return Attributes(ino, False, size, self._mtime(view, family, number), 1)
+        links = 2 if (family, kind) in TWICE else 1
+        return Attributes(ino, False, size, self._mtime(view, family, number), links)
+
+    def _poster(self, view: "View", family: int, number: int) -> Attributes | None:
+        """Return the thumbnail of the instance that stands for a study or series."""
+        middle = self._bundle(view, family, number).bundle.middle
+        if not middle:
+            return None
+        # It is another file when another instance is in the middle.
+        ino = web.inode(family, number, web.POSTER, middle % web.ARGUMENTS)
+        return instances.thumbnail(view, middle)._replace(ino=ino)
 
     def _bundle(self, view: "View", family: int, number: int) -> Held:
         if family == web.ALL:
@@ -139,9 +151,6 @@ class DicomWeb:
         return self._child(view, node, name)
 
     def _named(self, view: "View", node: Node, kind: int) -> Attributes | None:
-        if kind == MIDDLE:
-            middle = self._bundle(view, node.family, node.number).bundle.middle
-            return instances.thumbnail(view, middle) if middle else None
         if node.family == web.INSTANCE:
             said = Node(node.family, node.number, kind, 0)
             if not instances.has(self._shelf, view, said):
@@ -202,11 +211,13 @@ class DicomWeb:
     def entries(self, ino: INode, after: INode) -> Iterator[Entry]:
         """Yield a directory's entries, from the first whose cookie is past `after`; raise NotReady at once."""
         if ino == DICOMWEB:
-            found = self.attributes(DICOMWEB_STUDIES)
-            return iter(() if after or found is None else (_entry(STUDIES, found, 1),))
+            above = self.attributes(DICOMWEB_STUDIES)
+            return iter(() if after or above is None else (_entry(STUDIES, above, 1),))
         node = _node_of(ino)
         with self._archive.view() as view:
             try:
+                if (found := self._attributes(view, ino)) is None or not found.is_directory:
+                    return iter(())
                 if node.family == web.INSTANCE:
                     return instances.entries(self._shelf, self._archive, view, node, after, self._named)
                 if node.family in (web.BRANCH, web.TWIG) or (node.family, node.kind) == (web.STUDY, web.BULKDATA):
@@ -282,6 +293,8 @@ class DicomWeb:
             return waited(lambda: self._open_document(ino, node))
         if node.family == web.INSTANCE:
             return instances.open_file(self._shelf, self._archive, node)
+        if node.kind == web.POSTER and node.family in (web.STUDY, web.SERIES):
+            return instances.open_file(self._shelf, self._archive, waited(lambda: self._instance_of(ino, node)))
         return waited(lambda: web_bulk.open_file(self._shelf, self._archive, node))
 
     def open_ready(self, ino: INode) -> OpenFile | None:
@@ -292,9 +305,19 @@ class DicomWeb:
                 return None if node.kind & PLAIN else self._open_document(ino, node)
             if node.family == web.INSTANCE:
                 return instances.open_ready(self._shelf, self._archive, node)
+            if node.kind == web.POSTER and node.family in (web.STUDY, web.SERIES):
+                return instances.open_ready(self._shelf, self._archive, self._instance_of(ino, node))
         except NotReady:
             pass
         return None
+
+    def _instance_of(self, ino: INode, node: Node) -> Node:
+        """Return the thumbnail that stands for a study or series; raise NotReady."""
+        with self._archive.view() as view:
+            middle = self._bundle(view, node.family, node.number).bundle.middle
+        if middle % web.ARGUMENTS != node.argument:
+            raise Stale(f"the picture with inode number {ino} stands for something else")
+        return Node(web.INSTANCE, middle, web.THUMBNAIL, 0)
 
     def _open_document(self, ino: INode, node: Node) -> OpenFile:
         with self._archive.view() as view:

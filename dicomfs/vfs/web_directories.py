@@ -19,8 +19,6 @@ from dicomfs.vfs import web_numbers as web
 
 PLAIN: Final = 1
 """What a document's kind has to be raised by for the same document without gzip."""
-MIDDLE: Final = 16
-"""No kind: the thumbnail of the instance that stands for a study or series."""
 
 
 class Name(NamedTuple):
@@ -46,7 +44,7 @@ NAMES: Final = {
         series_gz=web.BELOW_INDEX,
         metadata_gz=web.METADATA,
         deduplicated_gz=web.LIST,
-        thumbnail=MIDDLE,
+        thumbnail=web.POSTER,
         series=web.BELOW,
         deduplicated=web.DEDUPLICATED,
         bulkdata=web.BULKDATA,
@@ -56,7 +54,7 @@ NAMES: Final = {
     (web.STUDY, web.DEDUPLICATED): _listed(instances=web.DEDUPLICATED_INSTANCES)
     | _unlisted(index_json_gz=web.LIST, index_json=web.LIST + PLAIN),
     (web.SERIES, web.DIRECTORY): _listed(
-        metadata_gz=web.METADATA, instances_gz=web.INDEX, thumbnail=MIDDLE, instances=web.BELOW
+        metadata_gz=web.METADATA, instances_gz=web.INDEX, thumbnail=web.POSTER, instances=web.BELOW
     )
     | _unlisted(metadata=web.METADATA + PLAIN),
     (web.SERIES, web.BELOW): _listed(index_json_gz=web.INDEX) | _unlisted(index_json=web.INDEX + PLAIN),
@@ -83,6 +81,10 @@ DOCUMENTS: Final = {
     (web.INSTANCE, web.LIST): "dedup",
 }
 """Under which key a bundle has the document."""
+TWICE: Final = frozenset(
+    {(web.STUDY, web.INDEX), (web.STUDY, web.BELOW_INDEX), (web.STUDY, web.LIST), (web.SERIES, web.INDEX)}
+)
+"""Documents with two listed names."""
 
 DIRECTORIES: Final = frozenset(
     {

@@ -22,10 +22,11 @@ pytestmark = pytest.mark.mounted
 
 
 def test_the_root_shows_the_views_and_tells_what_they_are(stocked: Stocked) -> None:
-    assert sorted(os.listdir(stocked.path)) == ["README.txt", "patients", "quarantine"]
+    assert sorted(os.listdir(stocked.path)) == ["README.txt", "dicomweb", "patients", "quarantine"]
     text = (stocked.path / "README.txt").read_text()
     assert len(text.splitlines()) <= 12
     assert "patients/" in text
+    assert "dicomweb/" in text
     assert "quarantine/" in text
     assert os.stat(stocked.path / "README.txt").st_size == len(text.encode())
 
@@ -70,7 +71,9 @@ def test_find_and_du_see_every_file_and_its_size(stocked: Stocked) -> None:
 
 def test_directories_count_their_subdirectories_in_nlink(stocked: Stocked) -> None:
     for folder, directories, _ in os.walk(stocked.path):
-        assert os.stat(folder).st_nlink == 2 + len(directories), folder
+        # 1 says that nobody counts.
+        counted = 1 if "dicomweb" in Path(folder).parts else 2 + len(directories)
+        assert os.stat(folder).st_nlink == counted, folder
 
 
 def test_dot_and_dot_dot_are_listed_and_lead_where_they_should(stocked: Stocked) -> None:
@@ -93,8 +96,10 @@ def test_inode_numbers_are_unique_and_survive_a_remount(
 
     drive = mount_drive(imported[0])
     before = inodes(drive)
+    twice = [path for path in before if os.lstat(drive.path / path).st_nlink > 1 and not (drive.path / path).is_dir()]
+    assert len(twice) % 2 == 0
+    assert len(set(before.values())) == len(before) - len(twice) // 2
     drive.end()
-    assert len(set(before.values())) == len(before)
     assert inodes(mount_drive(imported[0])) == before
 
 

@@ -75,8 +75,8 @@ def test_mount_8_adds_rw_by_itself() -> None:
 
 
 def test_quarantine_is_for_the_owner_unless_named() -> None:
-    assert parse([]).shown == ("patients", "quarantine")
-    assert parse(["allow_other"]).shown == ("patients",)
+    assert parse([]).shown == ("patients", "dicomweb", "quarantine")
+    assert parse(["allow_other"]).shown == ("patients", "dicomweb")
     assert parse(["allow_other,views=quarantine:patients"]).shown == ("quarantine", "patients")
 
 

@@ -32,7 +32,7 @@ def filled(archive_path: Path, tmp_path: Path) -> dict[str, Path]:
 @pytest.fixture
 def tree(archive_path: Path, filled: dict[str, Path]) -> Iterator[Tree]:
     with Archive.open(archive_path) as archive:
-        yield Tree(archive)
+        yield Tree(archive, ["patients"])
 
 
 def instances(tree: Tree) -> list[int]:

@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from dicomfs.vfs.node import waited
+from dicomfs.vfs.tree import Tree
 from tests.builders import make_instance, write_study
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
 
     from dicomfs.archive.archive import Archive
+    from dicomfs.vfs.node import Attributes, Entry
+
+    Plant: TypeAlias = Callable[..., "PatientTree"]
 
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -50,3 +56,31 @@ def add(archive_path: Path, *paths: Path, on_conflict: str = "keep") -> None:
     words = [sys.executable, "-c", IMPORT, str(archive_path), on_conflict, *map(str, paths)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=CHECKOUT)
     assert done.returncode == 0, done.stderr
+
+
+class PatientTree(Tree):
+    """A tree whose answers are waited for."""
+
+    def attributes(self, ino: int) -> Attributes | None:
+        return waited(lambda: Tree.attributes(self, ino))
+
+    def lookup(self, parent: int, name: bytes) -> Attributes | None:
+        return waited(lambda: Tree.lookup(self, parent, name))
+
+    def entries(self, ino: int, cookie: int = 0) -> Iterator[Entry]:
+        return waited(lambda: Tree.entries(self, ino, cookie))
+
+
+@pytest.fixture
+def plant() -> Iterator[Plant]:
+    """Make trees that leave no processes behind."""
+    planted: list[Tree] = []
+
+    def make(archive: Archive, views: Sequence[str] | None = None) -> PatientTree:
+        tree = PatientTree(archive, views)
+        planted.append(tree)
+        return tree
+
+    yield make
+    for tree in planted:
+        tree.close()
