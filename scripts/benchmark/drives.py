@@ -145,16 +145,21 @@ class Drive:
         return run
 
 
-def mount_command(archive: Path, mountpoint: Path, *options: str) -> list[object]:
+def mount_command(archive: Path, mountpoint: Path, *options: str, view: str = "patients") -> list[object]:
     """Return the command that mounts an archive in the foreground, showing the one tree that cfs shows, too."""
-    return [*DICOMFS, "mount", "--foreground", "-o", ",".join(("views=patients", *options)), archive, mountpoint]
+    return [*DICOMFS, "mount", "--foreground", "-o", ",".join((f"views={view}", *options)), archive, mountpoint]
 
 
 def dicomfs_drive(
-    archive: Path, mountpoint: Path, *, name: str = "dicomfs", read_ahead_kib: int = READ_AHEAD_KIB
+    archive: Path,
+    mountpoint: Path,
+    *,
+    name: str = "dicomfs",
+    read_ahead_kib: int = READ_AHEAD_KIB,
+    view: str = "patients",
 ) -> Drive:
-    """Return an archive's drive."""
-    command = mount_command(archive, mountpoint, f"readahead={read_ahead_kib}")
+    """Return an archive's drive, which shows one view."""
+    command = mount_command(archive, mountpoint, f"readahead={read_ahead_kib}", view=view)
     return Drive(name, command, mountpoint, [archive / "packs", archive / "index"], read_ahead_kib)
 
 

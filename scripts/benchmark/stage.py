@@ -164,9 +164,9 @@ class Stage:
         self._mounts += 1
         return self.work / "drives" / f"{self._mounts}-{name}"
 
-    def dicomfs(self, archive: Path, name: str = "dicomfs") -> Drive:
+    def dicomfs(self, archive: Path, name: str = "dicomfs", view: str = "patients") -> Drive:
         """Return an archive's drive, not mounted yet."""
-        return drives.dicomfs_drive(archive, self.mountpoint(name), name=name)
+        return drives.dicomfs_drive(archive, self.mountpoint(name), name=name, view=view)
 
     def cfs(self, archive: Path, name: str = "cfs", *, threads: int = 0) -> Drive:
         """Return the C filesystem over an archive, not mounted yet."""

@@ -27,6 +27,7 @@ REFERENCE_SLICES = 200
 """So many CT slices of 512 x 512 the reference implementation's figures are for."""
 _BUFFER = 1 << 20
 _PATIENCE_S = 20.0
+_VIEW = "dicomweb"
 
 
 @contextmanager
@@ -114,7 +115,10 @@ def _fetch(port: int, paths: Sequence[str]) -> float:
 def probe_web(stage: Stage) -> None:
     """Fetch the frames of 500 CT slices through nginx, from drives and from the same files on ext4."""
     slices = min(500, stage.sizes.ct_slices)
-    chosen = [stage.dicomfs(stage.archive("none")), stage.dicomfs(stage.archive("fast"), "dicomfs-fast")]
+    chosen = [
+        stage.dicomfs(stage.archive("none"), view=_VIEW),
+        stage.dicomfs(stage.archive("fast"), "dicomfs-fast", view=_VIEW),
+    ]
     archives = dict(zip(chosen, (stage.archive("none"), stage.archive("fast")), strict=True))
     with mounted(*chosen):
         frames = _frames(archives[chosen[0]], slices)
@@ -241,7 +245,7 @@ def probe_pictures(stage: Stage) -> None:
     later: list[float] = []
     for _ in range(stage.rounds):
         shutil.rmtree(archive / "cache" / "pictures", ignore_errors=True)
-        drive = stage.dicomfs(archive)
+        drive = stage.dicomfs(archive, view=_VIEW)
         with mounted(drive):
             instances = [(drive.path / "dicomweb" / frame).parent.parent for frame in frames]
             _look(instances[0] / "metadata.gz")  # the series' documents are there already
