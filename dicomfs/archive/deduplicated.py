@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha256
@@ -24,14 +25,15 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 CREATOR: Final = "dedupped"
 REF, HASH, TYPE = 0x10, 0x11, 0x12
 
-_SHORT: Final = 512
+_NONE: Final[Mapping[int, str]] = {}
+_SHORT: Final = 4096
 _REMEMBERED: Final = 1 << 14
 """Texts up to so long are remembered: most of an instance's are those of the one before."""
 _NOT_INTEGER: Final = re.compile(r"[:\[,]-?[0-9]+[.eE]").search
@@ -66,6 +68,7 @@ GROUPS: Final = (
     ),
 )
 """What is moved into objects of their own, in the order of DeduppedRef: the published format's lists."""
+_GROUP_OF: Final = {tag: kind for kind, tags in reversed(GROUPS) for tag in tags}
 _KEPT: Final = ("00080018", "0020000E")
 """SOP and Series Instance UID stay in the instance too, so that it can be told without its objects."""
 
@@ -78,19 +81,22 @@ class Object(NamedTuple):
     text: str
 
 
-def objects(text: str) -> tuple[Object, ...]:
+def objects(text: str, fields: Mapping[int, str] = _NONE) -> tuple[Object, ...]:
     """Return patient, study, series, image and at last the instance that a JSON object is made of.
 
-    An instance with no free block in group 0009 cannot refer to anything, so it stays whole.
+    `fields` are texts of its elements, as far as they are known. An instance with no free block in group 0009
+    cannot refer to anything, so it stays whole.
     """
-    whole = elements(text)
-    rest = whole
-    extracts = []
-    for kind, tags in GROUPS:
-        found = tuple((tag, rest[tag]) for tag in rest if tag in tags)
-        short = sum(len(element) for _, element in found) <= _REMEMBERED
-        extracts.append(_extract(kind, found) if short else tagged(kind, dict(found)))
-        rest = {tag: element for tag, element in rest.items() if tag not in tags or tag in _KEPT}
+    whole = elements(text, fields)
+    moved: dict[str, dict[str, str]] = {kind: {} for kind, _ in GROUPS}
+    rest: dict[str, str] = {}
+    for tag, element in whole.items():
+        kind = _GROUP_OF.get(tag)
+        if kind is not None:
+            moved[kind][tag] = element
+        if kind is None or tag in _KEPT:
+            rest[tag] = element
+    extracts = [_extract(kind, tuple(held.items())) for kind, held in moved.items()]
     left = whole if _free_block(whole) is None else rest
     return *extracts, tagged("instance", left, [extract.hash for extract in extracts])
 
@@ -172,15 +178,21 @@ def _number(number: Decimal) -> str:
     return f"{minus}{shown[0]}{fraction}e{point - 1:+d}"
 
 
-def elements(text: str) -> dict[str, str]:
-    """Return the texts of an object's elements by tag, in the order of the text."""
+def elements(text: str, fields: Mapping[int, str] = _NONE) -> dict[str, str]:
+    """Return the texts of an object's elements by tag, in the order of the text; those of `fields` are not parsed."""
     found: dict[str, str] = {}
     at = 1
     while text[at] != "}":
         # "GGGGEEEE":{…}, and a comma where another follows.
-        _, end = _decode(text, at + 11)
-        found[text[at + 1 : at + 9]] = text[at + 11 : end]
-        at = end + (text[end] == ",")
+        tag, start = text[at + 1 : at + 9], at + 11
+        known = fields.get(int(tag, 16))
+        if known is not None and text.startswith(known, start):
+            found[tag] = known
+            at = start + len(known)
+        else:
+            _, at = _decode(text, start)
+            found[tag] = text[start:at]
+        at += text[at] == ","
     return found
 
 
@@ -229,10 +241,15 @@ _CREATOR_TEXT: Final = _strings([CREATOR])
 _CREATOR_JSON: Final = json.loads(_CREATOR_TEXT)
 
 
-@lru_cache(1024)
-def _extract(kind: str, found: tuple[tuple[str, str], ...]) -> Object:
+def _extract(kind: str, held: tuple[tuple[str, str], ...]) -> Object:
     """Return an object that most instances of a series share."""
-    return tagged(kind, dict(found))
+    short = sum(len(element) for _, element in held) <= _REMEMBERED
+    return _extract_again(kind, held) if short else tagged(kind, dict(held))
+
+
+@lru_cache(1024)
+def _extract_again(kind: str, held: tuple[tuple[str, str], ...]) -> Object:
+    return tagged(kind, dict(held))
 
 
 _canonical_again: Final = lru_cache(4096)(canonical)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicomfs.archive import deduplicated, documents_gzip, documents_query
 from dicomfs.archive.bundle import NO_HASH, Bundle, Card
-from dicomfs.errors import Damaged
+from dicomfs.errors import Damaged, DicomfsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,23 +111,31 @@ def tell(archive: Archive, listed: Listed, to_directory: str) -> Told | None:
     """
     # Here, because what shows an archive does not need it.
     from dicomfs.archive.parts import Parts
-    from dicomfs.dicom.model import model
 
     try:
-        parts = Parts.open(archive, listed.ino)
+        return _told(Parts.open(archive, listed.ino), listed, to_directory)
     except Damaged as error:
         log.warning("instance %d is in no document of DICOMweb: %s", listed.ino, error)
-        return None
+    except (DicomfsError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - one instance, whatever is in it, does not take down its series
+        log.warning("instance %d is in no document of DICOMweb: unexpected %s", listed.ino, type(error).__name__)
+    return None
+
+
+def _told(parts: Parts, listed: Listed, to_directory: str) -> Told:
+    from dicomfs.dicom.model import model
+
     frames = _frames(parts, listed.ino)
-    shown = frames is not None and frames.count > 0
-    told = model(parts.data, parts.part10, frames.transfer_syntax if frames and shown else parts.part10.transfer_syntax)
+    shown = frames if frames is not None and frames.count > 0 else None
+    told = model(parts.data, parts.part10, shown.transfer_syntax if shown else parts.part10.transfer_syntax)
     hashes = tuple(_hash(parts, value, listed.ino) for value in told.bulk)
-    objects = deduplicated.objects(_by_hash(told, hashes, to_directory))
+    objects = deduplicated.objects(_by_hash(told, hashes, to_directory), told.fields)
     lasting = frames is not None and all(
         digest != NO_HASH or _is_pixels(value) for value, digest in zip(told.bulk, hashes, strict=True)
     )
     return Told(
-        _card(listed, told, frames if shown else None), bytes.fromhex(objects[-1].hash), hashes, told.pieces,
+        _card(listed, told, shown), bytes.fromhex(objects[-1].hash), hashes, told.pieces,
         documents_query.instance(told.fields), objects, lasting,
     )  # fmt: skip
 

@@ -181,3 +181,10 @@ def test_info_names_its_instances() -> None:
     assert found["00091011"] == {"vr": "LO", "Value": [info.hash]}
     assert found["00091012"] == {"vr": "LO", "Value": ["info"]}
     assert deduplicated.info(["b" * 64, "a" * 64]).hash != info.hash
+
+
+@given(instances, st.sets(tags, max_size=20), st.booleans())
+def test_known_texts_change_nothing(held: dict[str, Any], known: set[str], lying: bool) -> None:
+    text = dumped(held)
+    fields = {int(tag, 16): one + "x" * lying for tag, one in elements(text).items() if tag in known}
+    assert objects(text, fields) == objects(text)
