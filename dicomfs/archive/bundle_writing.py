@@ -123,7 +123,7 @@ class BundleWriter:
         self._hashed.append(form.HASHED.pack(digest, EXTENSIONS.index("json.gz"), 0, 0, 0, b"", at, at + size, 1))
 
     def commit(self) -> None:
-        """Write the table and give the bundle its name; those of the same number before it are removed."""
+        """Write the table and give the bundle its name; those of the same number and an earlier stamp are removed."""
         table = self._table()
         offset, length = self.write(table)
         self.write(form.TRAILER.pack(offset, length, crc32(table), form.MAGIC))
@@ -189,7 +189,8 @@ def _same(path: Path) -> list[Path]:
 
 def _remove_others(path: Path) -> None:
     for other in _same(path):
-        if other != path:
+        # Who was slow must not remove what was made of a later state meanwhile.
+        if other != path and _age(other) <= _age(path):
             with contextlib.suppress(OSError):
                 os.unlink(other)
     start = "." + path.name.rpartition("-")[0] + "-"
@@ -198,6 +199,14 @@ def _remove_others(path: Path) -> None:
         if name.startswith(start) and time.time() - _changed(left) > _ABANDONED_S:
             with contextlib.suppress(OSError):
                 os.unlink(left)
+
+
+def _age(path: Path) -> int:
+    """Return the number that every stamp begins with, and that rises with every change."""
+    try:
+        return int(path.name.rpartition("-")[2].partition(".")[0], 16)
+    except ValueError:
+        return 0
 
 
 def _changed(path: Path) -> float:

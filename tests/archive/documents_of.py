@@ -44,6 +44,8 @@ def read(view: View, cache: Path) -> Documents:
     all_ = Bundle.open(documents.path(cache, "studies", documents.STUDIES, documents.studies_stamp(view)))
     found["studies/index.json.gz"] = bytes(all_.document(("studies", 0)))
     for study in view.studies():
+        if not view.shown(study.key):
+            continue
         name = directory(study.attributes, "StudyInstanceUID")
         bundle = Bundle.open(documents.path(cache, "study", study.key, documents.study_stamp(view, study.key)))
         for key, file in (("study", "index.json.gz"), ("series", "series/index.json.gz"), ("metadata", "metadata.gz")):
@@ -54,6 +56,8 @@ def read(view: View, cache: Path) -> Documents:
             path = f"studies/{name}/bulkdata/{digits[:3]}/{digits[3:5]}/{digits[5:]}.{one.ext}"
             found[path] = b"" if one.extent is None else bytes(bundle.read(*one.extent))
         for series in view.series_of(study.key):
+            if not view.shown(study.key, series.key):
+                continue
             below = f"studies/{name}/series/{directory(series.attributes, 'SeriesInstanceUID')}"
             stamp = documents.series_stamp(view, series.key)
             bundle = Bundle.open(documents.path(cache, "series", series.key, stamp))

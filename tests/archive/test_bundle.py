@@ -151,15 +151,16 @@ def test_nothing_is_there_before_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_those_before_it_are_removed(tmp_path: Path) -> None:
-    others = [tmp_path / name for name in ("series-12-a", "study-1-a", ".series-1-a.0123", "series-1")]
+    others = [tmp_path / name for name in ("series-12-a", "study-1-a", ".series-1-a.0123", "series-1", "series-1-1a.0")]
     for other in others:
         other.write_bytes(b"")
     write(tmp_path / "series-1-a")
     abandoned = tmp_path / ".series-1-a.4567"
     abandoned.write_bytes(b"")
     os.utime(abandoned, (0, 0))
-    write(tmp_path / "series-1-b")
-    assert {path.name for path in tmp_path.iterdir()} == {*(path.name for path in others), "series-1-b"}
+    write(tmp_path / "series-1-?")
+    write(tmp_path / "series-1-b.2")
+    assert {path.name for path in tmp_path.iterdir()} == {*(path.name for path in others), "series-1-b.2"}
 
 
 def test_the_latest_whole_one_is_taken_over_from(tmp_path: Path) -> None:
