@@ -83,10 +83,9 @@ def test_noise_is_valid_too(noise: bytes, writer: Writer) -> None:
 
 @pytest.mark.usefixtures("small_limits")
 @EXAMPLES
-@given(files(), st.integers(0), st.integers(1, 255))
-def test_nothing_that_is_bulk_is_read(data: bytes, at: int, wrong: int) -> None:
-    at %= len(data) + 1
-    data = data[:at] + bytes([wrong]) + data[at + 1 :]
+@given(files())
+def test_nothing_that_is_bulk_is_read(data: bytes) -> None:
+    """So it is for whole files; of damaged ones see the corpus. There, what a header means may depend on bulk."""
     file = part10.locate(data)
     if file is None or file.deflated or part10.locate(skeleton(data)) != file:
         return
