@@ -217,8 +217,8 @@ class _Writer:
         swap = 1
         if big and items is None and not (end - start) % NUMBERS.get(vr, 1):
             swap = SAMPLES.get(vr, 1)
-            if tag == PIXEL_DATA and vr == "OW":
-                swap = {32: 4, 64: 8}.get(self._number(elements, BITS_ALLOCATED), 2)
+            if tag == PIXEL_DATA:  # its samples may be wider than the words of OW, or than those of a wrong OB
+                swap = {16: 2, 32: 4, 64: 8}.get(self._number(elements, BITS_ALLOCATED), swap)
         vr = vr if vr in _AS_BULK and not (end - start) % NUMBERS.get(vr, 1) else "UN"
         name = f"{path}{tag:08X}"
         self._parts.append(f',"{tag:08X}":{{"vr":"{vr}","BulkDataURI":"{_PREFIX}bulkdata/{name}"}}')

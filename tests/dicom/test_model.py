@@ -146,7 +146,7 @@ def test_large_values_of_any_vr_are_bulk(tag: int, vr: str, shown_vr: str, swap:
 
 
 @pytest.mark.parametrize(
-    ("bits", "vr", "swap"), [(8, "OB", 1), (8, "OW", 2), (16, "OW", 2), (32, "OW", 4), (64, "OW", 8)]
+    ("bits", "vr", "swap"), [(8, "OB", 1), (16, "OB", 2), (8, "OW", 2), (16, "OW", 2), (32, "OW", 4), (64, "OW", 8)]
 )
 def test_big_endian_pixels_say_how_to_turn_them(bits: int, vr: str, swap: int) -> None:
     data_set = BIG.identity() + BIG.image(2, 4, bits=bits) + BIG.element(0x7FE00010, vr, bytes(bits))
