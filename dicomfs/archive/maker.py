@@ -7,6 +7,7 @@ what it says, two empty texts where the file is there. With a reason the picture
 It ends when the other side is gone, whatever it is doing; and by itself when a job takes longer than its time.
 """
 
+import contextlib
 import os
 import resource
 import select
@@ -20,7 +21,7 @@ from typing import Final, TypeAlias, cast
 from dicomfs.archive import pictures
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.channel import Channel
-from dicomfs.errors import DicomfsError
+from dicomfs.errors import DicomfsError, NotFound
 
 Make: TypeAlias = Callable[[Archive, Path, tuple[int, ...]], None]
 Order: TypeAlias = tuple[str, tuple[int, ...], str, float, int]
@@ -29,6 +30,7 @@ Answer: TypeAlias = tuple[str, str]
 OUT_OF_MEMORY: Final = "MemoryError"
 """The name in an answer after which the process ends: what is left of its memory is in pieces."""
 _FIRST_TO_GO: Final = "500"
+_REASONABLE: Final = 1 << 34
 
 
 def _series(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
@@ -85,13 +87,15 @@ def main(arguments: list[str], jobs: Mapping[str, Make] = JOBS) -> None:
 
 def _done(archive: Archive, cache: Path, jobs: Mapping[str, Make], order: Order) -> Answer:
     name, args, reason, time_s, memory = order
-    # What is mapped from files does not count here, as it would in RLIMIT_AS: the index alone maps a TiB.
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.RLIM_INFINITY))
     # Nobody catches this signal, so it ends the process even in the middle of a decoder.
     signal.setitimer(signal.ITIMER_REAL, time_s)
     try:
         archive.refresh()
         archive.store.blobs.ahead.close()  # one process is all that this one may be
+        # What is mapped from files does not count here, as it would in RLIMIT_AS: the index alone maps a TiB. But
+        # the place for a header among zeros does, which is as long as its file.
+        limit = memory + _longest(archive, name, args)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
         if reason:
             pictures.label(archive, cache, args, reason)
         else:
@@ -105,6 +109,16 @@ def _done(archive: Archive, cache: Path, jobs: Mapping[str, Make], order: Order)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     return "", ""
+
+
+def _longest(archive: Archive, name: str, args: tuple[int, ...]) -> int:
+    """Return a length that no file which a job is about exceeds, or no more than is reasonable."""
+    with archive.view() as view, contextlib.suppress(NotFound):
+        if name == "picture":
+            return view.instance(args[0]).size
+        if name in ("series", "study"):
+            return min(view.series(args[0]).size if name == "series" else view.study(args[0]).size, _REASONABLE)
+    return 0
 
 
 def _be_quiet() -> None:

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicomfs.dicom.picture_colour import is_colour
 from dicomfs.dicom.picture_file import LARGEST, THUMBNAIL_BYTES, rendered_bytes
-from dicomfs.errors import Damaged, StorageFull
+from dicomfs.errors import StorageFull
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from _typeshed import WriteableBuffer
 
-    from dicomfs.archive.archive import Archive, InstanceFile
+    from dicomfs.archive.archive import Archive
+    from dicomfs.archive.parts import Parts
     from dicomfs.dicom.picture import Picture
 
 __all__ = [
@@ -98,7 +99,7 @@ def _make(archive: "Archive", cache: Path, args: tuple[int, ...], reason: str) -
     where = path(cache, ino, frame, kind)
     promised = _Promised(rest[0], rest[1], bool(rest[2])) if rest else None
     if kind == RENDERED and promised is None:
-        picture, _ = _opened(archive, ino)
+        picture = _opened(archive, ino)
         promised = _Promised(picture.rows, picture.columns, picture.colour)
     if is_made(where, THUMBNAIL_BYTES if promised is None else rendered_bytes(*promised)):
         return
@@ -122,12 +123,10 @@ def _frame(
     """Return the pixels of a frame and how long they are for their width, or None and why it cannot be shown."""
     from dicomfs.dicom.picture import CannotShow
 
-    picture, source = _opened(archive, ino)
+    picture = _opened(archive, ino)
     try:
         pixels = picture.frame(frame)
     except CannotShow as error:
-        if source.damage is not None:
-            raise source.damage from error
         return None, 1.0, str(error)
     if promised is not None and pixels.shape != (*promised[:2], 3)[: 3 if promised.colour else 2]:
         return None, 1.0, "its header says two things about its size"
@@ -148,39 +147,34 @@ def _label(archive: "Archive", ino: int, promised: _Promised, reason: str) -> "n
     return labelled(rows, columns, words, reason, colour=colour)
 
 
-_held: "list[tuple[Archive, int, Picture, _Source]]" = []
+_held: "list[tuple[Archive, int, Picture]]" = []
 """The instance opened last: all frames of one are mostly asked for one after the other, and its header may be long."""
 
 
-def _opened(archive: "Archive", ino: int) -> "tuple[Picture, _Source]":
+def _opened(archive: "Archive", ino: int) -> "Picture":
+    from dicomfs.archive.parts import Parts
     from dicomfs.dicom.picture import Picture
 
-    for held, number, picture, source in _held:
-        if held is archive and number == ino and source.damage is None:
-            return picture, source
+    for held, number, picture in _held:
+        if held is archive and number == ino:
+            return picture
     _held.clear()
-    source = _Source(archive.open_instance(ino))
-    picture = Picture(io.BufferedReader(source, _BUFFER))
-    if source.damage is not None:
-        raise source.damage
-    _held.append((archive, ino, picture, source))
-    return picture, source
+    parts = Parts.open(archive, ino)
+    picture = Picture(io.BufferedReader(_Source(parts), _BUFFER), parts.part10, parts.frames, parts.read)
+    _held.append((archive, ino, picture))
+    return picture
 
 
 _BUFFER: Final = 1 << 16
 
 
 class _Source(io.RawIOBase):
-    """An instance as a file object. Belongs to one thread."""
+    """The data of an instance as a file object. Belongs to one thread."""
 
-    name = ""
-    """Which pydicom asks for."""
-
-    def __init__(self, file: "InstanceFile") -> None:
-        self._file = file
+    def __init__(self, parts: "Parts") -> None:
+        self._parts = parts
+        self._size = len(parts.data)
         self._at = 0
-        self.damage: Damaged | None = None
-        """What was raised first: those who read here take every error for one of theirs."""
 
     def readable(self) -> bool:
         """Say yes."""
@@ -196,18 +190,14 @@ class _Source(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to another place; past the end there is nothing to read."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size}[whence]
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         self._at = max(start + offset, 0)
         return self._at
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         """Read up to as many bytes as there is room for."""
         with memoryview(buffer) as room:
-            try:
-                data = self._file.read(self._at, len(room))
-            except Damaged as error:
-                self.damage = self.damage or error
-                raise
+            data = self._parts.read(self._at, min(self._at + len(room), max(self._size, self._at)))
             room[: len(data)] = data
         self._at += len(data)
         return len(data)

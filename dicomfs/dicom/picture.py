@@ -1,23 +1,17 @@
 """What one frame of an instance looks like as a viewer first shows it: 8 bits of grey, or of red, green and blue."""
 
-import io
 import math
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from dicomfs.dicom import picture_colour, picture_window
-from dicomfs.dicom.part10 import (
-    EXPLICIT_VR_BIG_ENDIAN,
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-    locate,
-)
+from dicomfs.dicom.frames import Frames, Read
+from dicomfs.dicom.part10 import Part10
 from dicomfs.dicom.picture_decode import CannotShow, Layout, decode
 from dicomfs.dicom.picture_file import LARGEST
+from dicomfs.errors import DicomfsError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,13 +28,11 @@ _KEYWORDS: Final = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
-    "NumberOfFrames",
     "Rows",
     "Columns",
     "PixelAspectRatio",
     "BitsAllocated",
     "BitsStored",
-    "HighBit",
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
@@ -62,37 +54,30 @@ _KEYWORDS: Final = (
     "SegmentedBluePaletteColorLookupTableData",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
 )
 """Everything that the look of a frame depends on; the rest of the header is passed over."""
 _OF_FRAMES: Final = ("FrameVOILUTSequence", "PixelValueTransformationSequence", "PixelMeasuresSequence")
 """Functional groups whose attributes take the place of the instance's own (PS3.3 C.7.6.16.2)."""
 _PIXELS: Final = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _SPACINGS: Final = ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing")
-_EXPLICIT: Final = frozenset(vr + b"\0\0" for vr in (b"OB", b"OW", b"OF", b"OD", b"UN"))
-_NATIVE: Final = (
-    IMPLICIT_VR_LITTLE_ENDIAN,
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    EXPLICIT_VR_BIG_ENDIAN,
-    "1.2.840.10008.1.2.1.99",  # which was inflated before
-)
-_META_BYTES: Final = 1 << 16
-_INFLATED: Final = 1 << 30
-"""So much of a deflated data set is looked at."""
 _MOST_STRETCHED: Final = 8.0
 """Pixels that claim to be longer or wider than this are taken to be square."""
 
 
 class Picture:
-    """An instance opened to be looked at; the file must stay open. Belongs to one thread.
+    """An instance to be looked at. Belongs to one thread.
 
-    Nothing is raised for a file that is no image, or no DICOM file: it has no rows, no columns, and no frame to show.
+    Nothing is raised for one that is no image: it has no rows, no columns, and no frame to show.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._rules, self._source, self._trouble = _header(file)
-        self._at = self._source.tell()
+    def __init__(self, file: BinaryIO, part10: Part10, frames: Frames, read: Read) -> None:
+        """Read the header from a file of the instance's data; `frames` and `read` are where its frames come from.
+
+        Raises what the file does.
+        """
+        self._frames = frames
+        self._read = read
+        self._rules, self._keyword, self._trouble = _header(file, part10)
         self.rows = self._whole("Rows", 0)
         self.columns = self._whole("Columns", 0)
         self.samples = self._whole("SamplesPerPixel", 1)
@@ -110,13 +95,16 @@ class Picture:
         return found if 1 / _MOST_STRETCHED <= found <= _MOST_STRETCHED else 1.0
 
     def frame(self, number: int) -> "Bytes":
-        """Return frame `number`, counted from 1: rows by columns, by 3 where `colour`; raise CannotShow."""
-        if self._trouble:
+        """Return frame `number`, counted from 1: rows by columns, by 3 where `colour`.
+
+        Raises CannotShow, and what `read` does.
+        """
+        if self._trouble or not self._keyword:
             raise CannotShow(self._trouble)
         try:
             with _quiet():
                 return self._frame(number)
-        except CannotShow:
+        except (CannotShow, DicomfsError):
             raise
         except MemoryError as error:
             raise CannotShow("it takes too much memory") from error
@@ -125,12 +113,14 @@ class Picture:
             raise CannotShow("its pixels cannot be decoded") from error
 
     def _frame(self, number: int) -> "Bytes":
-        layout = self._layout()
         if self.rows * self.columns > LARGEST:
             raise CannotShow("the frame is too large")
-        if not 1 <= number <= layout.frames:
+        if not self._frames.count:
+            raise CannotShow("its pixels are not all there")
+        if not 1 <= number <= self._frames.count:
             raise CannotShow("there is no such frame")
-        decoded = decode(self._source, layout, number)
+        layout = self._layout()
+        decoded = decode(self._frames.frame(number, self._read), layout)
         expected = (self.rows, self.columns) if self.samples == 1 else (self.rows, self.columns, self.samples)
         if decoded.pixels.shape != expected:
             raise CannotShow("its pixels are of another size than its header says")
@@ -141,37 +131,19 @@ class Picture:
         return picture_window.shown(decoded.pixels, self._rules_of(number), layout.bits_stored)
 
     def _layout(self) -> Layout:
-        """Return how the pixels are stored; the file then stands at the first byte of their value."""
-        little = self._rules.original_encoding[1] is not False
-        self._source.seek(self._at)
-        head = self._source.read(8)
-        keyword = _PIXELS.get(_tag(head, little=little))
-        if keyword is None:
-            raise CannotShow("")
-        # The bytes decide, as in the rest of the header: no value has an odd length such as these would be.
-        implicit = head[4:8] not in _EXPLICIT
-        if not implicit:
-            self._source.read(4)  # the length, after two reserved bytes (PS3.5 7.1.2)
         allocated = self._whole("BitsAllocated", 0)
         return Layout(
-            keyword=keyword,
-            vr="OW" if implicit else head[4:6].decode(),
-            transfer_syntax=_found_syntax(self._rules, implicit=implicit, little=little),
+            keyword=self._keyword,
+            transfer_syntax=self._frames.transfer_syntax,
             samples=self.samples,
             photometric=self.photometric or ("MONOCHROME2" if self.samples == 1 else "RGB"),
             planar=self._whole("PlanarConfiguration", 0),
-            frames=max(self._whole("NumberOfFrames", 1), 1),
             rows=self.rows,
             columns=self.columns,
             bits_allocated=allocated,
             bits_stored=self._whole("BitsStored", allocated),
             signed=self._whole("PixelRepresentation", 0) == 1,
-            offsets=self._offsets(),
         )
-
-    def _offsets(self) -> tuple[bytes, bytes] | None:
-        offsets, lengths = self._rules.get("ExtendedOffsetTable"), self._rules.get("ExtendedOffsetTableLengths")
-        return (offsets, lengths) if isinstance(offsets, bytes) and isinstance(lengths, bytes) else None
 
     def _rules_of(self, number: int) -> "Dataset":
         """Return the attributes that apply to a frame: its own before the shared ones before the instance's."""
@@ -196,57 +168,36 @@ class Picture:
         return absent if found is None else int(found)
 
 
-def _header(file: BinaryIO) -> tuple["Dataset", BinaryIO, str]:
+def _header(file: BinaryIO, part10: Part10) -> tuple["Dataset", str, str]:
     """Read the attributes that count.
 
-    Returns them, the file that stands where the pixels begin, and what is wrong where nothing can be shown.
+    Returns them, the keyword of the element with the pixels if there is one, and what is wrong with the header.
     """
-    from pydicom import dcmread
     from pydicom.dataset import Dataset
+    from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
+
+    implicit, little = part10.encoding.implicit, not part10.encoding.big
+    met = 0
+
+    def stop(tag: int, _vr: str | None, _length: int) -> bool:
+        nonlocal met
+        met = int(tag)
+        return met in _PIXELS
 
     try:
         with _quiet():
-            part10 = locate(file.read(_META_BYTES))
-            if part10 is None:
-                return Dataset(), file, "it is no DICOM file"
-            if part10.deflated:
-                file = _inflated(file, part10.start)
-            file.seek(0)
-            rules = dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
+            file.seek(part10.start)
+            tags = [Tag(keyword) for keyword in _KEYWORDS]
+            rules = read_dataset(file, implicit, little, stop_when=stop, specific_tags=list(tags))
+            rules.set_original_encoding(implicit, little)
+    except DicomfsError:
+        raise
     except MemoryError:
-        return Dataset(), file, "it takes too much memory"
+        return Dataset(), "", "it takes too much memory"
     except Exception:  # noqa: BLE001 - pydicom raises whatever it likes where bytes are not what they should be
-        return Dataset(), file, "its header cannot be read"
-    return rules, file, ""
-
-
-def _inflated(file: BinaryIO, start: int) -> BinaryIO:
-    """Return the data set of a deflated file; its meta information is not needed any more."""
-    file.seek(start)
-    stream = file.read()
-    # Raw deflate by PS3.5 A.5; with the head of zlib or gzip in the files of some.
-    for window_bits in (-zlib.MAX_WBITS, zlib.MAX_WBITS + 32):
-        with suppress(zlib.error):
-            return io.BytesIO(zlib.decompressobj(window_bits).decompress(stream, _INFLATED))
-    raise CannotShow("its header cannot be read")
-
-
-def _found_syntax(rules: "Dataset", *, implicit: bool, little: bool) -> str:
-    """Return the transfer syntax of the pixels; of native ones the one that the header was found to be in."""
-    meta = getattr(rules, "file_meta", {})
-    declared = str(meta.get("TransferSyntaxUID", "") or "")
-    if declared not in ("", *_NATIVE):
-        return declared
-    if implicit:
-        return IMPLICIT_VR_LITTLE_ENDIAN
-    return EXPLICIT_VR_LITTLE_ENDIAN if little else EXPLICIT_VR_BIG_ENDIAN
-
-
-def _tag(head: bytes, *, little: bool) -> int:
-    if len(head) < 8:
-        return 0
-    group, element = struct.unpack_from("<HH" if little else ">HH", head)
-    return int(group << 16 | element)
+        return Dataset(), "", "its header cannot be read"
+    return rules, _PIXELS.get(met, ""), ""
 
 
 def _pair(rules: "Dataset", keyword: str) -> float | None:

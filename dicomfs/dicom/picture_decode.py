@@ -8,9 +8,9 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dicomfs.dicom.part10 import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from dicomfs.dicom.part10 import EXPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,10 +24,7 @@ JPEG_XL: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (110, 1
 DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 """Deflated Image Frame Compression (PS3.5 A.4.13): each frame is a deflate stream of native pixels."""
 
-PLAIN_FRAMES: Final = "1.2.840.10008.1.2.1.98"
-"""Encapsulated Uncompressed Explicit VR Little Endian (PS3.5 A.4.11): each frame is native pixels."""
 
-_NATIVE: Final = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
 _YBR: Final = ("YBR_FULL", "YBR_FULL_422")
 _YBR_IN_JPEG: Final = (*_YBR, "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 _JFIF, _ADOBE, _SOS = 0xE0, 0xEE, 0xDA
@@ -38,31 +35,27 @@ class CannotShow(Exception):
 
 
 class Layout(NamedTuple):
-    """How pixels are stored (PS3.3 C.7.6.3); `keyword` is that of the element that holds them."""
+    """How a frame is stored (PS3.3 C.7.6.3); `keyword` is that of the element that held it."""
 
     keyword: str
-    vr: str
     transfer_syntax: str
     samples: int
     photometric: str
     planar: int
-    frames: int
     rows: int
     columns: int
     bits_allocated: int
     bits_stored: int
     signed: bool
-    offsets: tuple[bytes, bytes] | None
-    """The extended offset table and its lengths."""
 
     def options(self) -> Mapping[str, object]:
         """Return what pydicom's decoders call these."""
         found: dict[str, object] = {
             "pixel_keyword": self.keyword,
-            "pixel_vr": self.vr,
+            "pixel_vr": "OW",
             "samples_per_pixel": self.samples,
             "photometric_interpretation": self.photometric,
-            "number_of_frames": self.frames,
+            "number_of_frames": 1,
             "rows": self.rows,
             "columns": self.columns,
             "bits_allocated": self.bits_allocated,
@@ -71,8 +64,6 @@ class Layout(NamedTuple):
             found |= {"bits_stored": self.bits_stored, "pixel_representation": int(self.signed)}
         if self.samples > 1:
             found["planar_configuration"] = self.planar
-        if self.offsets is not None:
-            found["extended_offsets"] = self.offsets
         return found
 
 
@@ -83,44 +74,26 @@ class Decoded(NamedTuple):
     ybr: bool = False
 
 
-def decode(source: BinaryIO, layout: Layout, number: int) -> Decoded:
-    """Decode frame `number`, counted from 1, from a file that stands at the first byte of the pixels' value.
+def decode(frame: bytes, layout: Layout) -> Decoded:
+    """Decode a frame as it is served (`frames`), so never in big endian.
 
     Raises CannotShow where nothing decodes it, and whatever a decoder may raise where the bytes are wrong.
     """
     if layout.transfer_syntax in JPEG:
-        return _jpeg(_codestream(source, layout, number), layout)
+        return _jpeg(frame, layout)
     if layout.transfer_syntax in JPEG_XL:
         import imagecodecs
 
         # The codestream says what its colours are, and comes out as RGB.
-        return Decoded(_as_stored(imagecodecs.jpegxl_decode(_codestream(source, layout, number), numthreads=1), layout))
-    if layout.transfer_syntax in (DEFLATED_FRAMES, PLAIN_FRAMES):
-        frame = _codestream(source, layout, number)
-        native = layout._replace(transfer_syntax=EXPLICIT_VR_LITTLE_ENDIAN, frames=1, offsets=None)
-        return decode(
-            io.BytesIO(frame if layout.transfer_syntax == PLAIN_FRAMES else _inflated(frame, layout)), native, 1
-        )
-    if layout.bits_allocated == 1 and layout.samples == 1 and layout.transfer_syntax in _NATIVE:
-        return _single_bits(source, layout, number)
-    return _by_pydicom(source, layout, number)
+        return Decoded(_as_stored(imagecodecs.jpegxl_decode(frame, numthreads=1), layout))
+    if layout.transfer_syntax == DEFLATED_FRAMES:
+        native = layout._replace(transfer_syntax=EXPLICIT_VR_LITTLE_ENDIAN)
+        return _by_pydicom(_inflated(frame, layout), native)
+    return _by_pydicom(frame, layout)
 
 
-def _single_bits(source: BinaryIO, layout: Layout, number: int) -> Decoded:
-    """Unpack a frame of single bits, which follow each other through frames: pydicom stops at the last whole byte."""
-    import numpy as np
-
-    bits = layout.rows * layout.columns
-    word, ahead = divmod((number - 1) * bits, 16)
-    source.seek(2 * word, io.SEEK_CUR)
-    packed = np.frombuffer(source.read(2 * -(-(ahead + bits) // 16)), np.uint8)
-    if layout.vr == "OW" and layout.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN:
-        packed = packed[: packed.size // 2 * 2].view(np.uint16).byteswap().view(np.uint8)
-    unpacked = np.unpackbits(packed, bitorder="little")[ahead : ahead + bits]
-    return Decoded(unpacked.reshape(layout.rows, layout.columns))
-
-
-def _by_pydicom(source: BinaryIO, layout: Layout, number: int) -> Decoded:
+def _by_pydicom(frame: bytes, layout: Layout) -> Decoded:
+    from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
@@ -130,14 +103,10 @@ def _by_pydicom(source: BinaryIO, layout: Layout, number: int) -> Decoded:
     except NotImplementedError as error:
         name = uid.name if uid.is_transfer_syntax else "this transfer syntax"
         raise CannotShow(f"there is no decoder for {name}") from error
-    found, properties = decoder.as_array(source, index=number - 1, raw=True, **layout.options())  # type: ignore[arg-type]
+    # As a file, and the frame by its number: pydicom then does not wonder about what may follow it.
+    value = io.BytesIO(frame if decoder.is_native else encapsulate([frame], has_bot=False))
+    found, properties = decoder.as_array(value, index=0, raw=True, **layout.options())  # type: ignore[arg-type]
     return Decoded(found, str(properties["photometric_interpretation"]) in _YBR)
-
-
-def _codestream(source: BinaryIO, layout: Layout, number: int) -> bytes:
-    from pydicom.encaps import get_frame
-
-    return get_frame(source, number - 1, number_of_frames=layout.frames, extended_offsets=layout.offsets)
 
 
 def _inflated(stream: bytes, layout: Layout) -> bytes:

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from typing import TYPE_CHECKING
 
+import imagecodecs
+import numpy as np
 import pytest
 
 from dicomfs.archive import pictures
@@ -20,6 +23,7 @@ from dicomfs.errors import ArchiveMissing, Damaged, NotFound, Refused
 from tests.archive import hurtful
 from tests.archive.importing import add, tree
 from tests.builders import make_instance
+from tests.dicom.images import image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,6 +155,35 @@ def test_what_a_killed_process_began_is_removed(start: Callable[..., Makers], ca
     makers.make(picture(ino, hurtful.LEAVES_A_REST))
     (left,) = [path for path in cache.rglob("*") if path.is_file()]
     assert left.read_bytes() == in_words("it takes too long")
+
+
+def huge_jpeg() -> bytes:
+    """Return an image of 64 rows whose codestream claims 65,500 rows of 65,500 columns."""
+    pixels = np.zeros((64, 64), np.uint8)
+    stream = bytearray(imagecodecs.jpeg8_encode(pixels))
+    at = stream.index(b"\xff\xc0") + 5
+    stream[at : at + 4] = (65_500).to_bytes(2, "big") * 2
+    return image(pixels, syntax="1.2.840.10008.1.2.4.50", codestreams=[bytes(stream)])
+
+
+def bomb() -> bytes:
+    """Return an image of one megapixel that is deflated, and 512 MiB long inflated."""
+    pixels = np.zeros((1024, 1024), np.uint8)
+    deflate = zlib.compressobj(9, wbits=-15)
+    zeros = bytes(1 << 24)
+    stream = b"".join([*(deflate.compress(zeros) for _ in range(32)), deflate.flush()])
+    return image(pixels, syntax="1.2.840.10008.1.2.8.1", codestreams=[stream + b"\0" * (len(stream) % 2)])
+
+
+@pytest.mark.parametrize(("content", "reason"), [(huge_jpeg(), "it takes too much memory"), (bomb(), None)])
+def test_memory_is_bounded(
+    start: Callable[..., Makers], archive_path: Path, cache: Path, content: bytes, reason: str | None
+) -> None:
+    add(archive_path, content)
+    (shown,) = tree(archive_path).values()
+    start(limits={"picture": Limits(60, 400 << 20)}).make(picture(shown.ino))
+    words = thumbnail(labelled(256, 256, "OT\nSecondary Capture Image", reason or ""))
+    assert (made(cache, shown.ino) == words) == (reason is not None)
 
 
 @pytest.mark.parametrize(("series", "reason"), [(0, "it takes too long"), (1, "it takes too much memory")])

@@ -11,10 +11,34 @@ from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
+from dicomfs.dicom import part10 as part10s
+from dicomfs.dicom.encoding import EXPLICIT_LITTLE
+from dicomfs.dicom.frames import Frames, Read, find_frames
+from dicomfs.dicom.part10 import Part10
+from dicomfs.dicom.picture import Picture
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
 LITTLE, BIG, IMPLICIT = ExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+
+def picture(data: bytes) -> Picture:
+    """Return a Part 10 file as a picture; what is no DICOM at all has no header either."""
+    part10 = part10s.locate(data)
+    if part10 is None:
+        return Picture(io.BytesIO(b""), Part10(0, EXPLICIT_LITTLE, "", {}), Frames(), read_of(b""))
+    if part10.deflated:
+        data = bytes(part10s.inflated(data, part10.start))
+        part10 = part10s.locate(data)
+        assert part10 is not None
+    return Picture(io.BytesIO(data), part10, find_frames(data, part10, read_of(data)), read_of(data))
+
+
+def read_of(data: bytes) -> Read:
+    """Return what reads ranges of bytes."""
+    return lambda start, end: data[start:end]
 
 
 def image(
