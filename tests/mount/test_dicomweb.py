@@ -1,0 +1,165 @@
+"""The DICOMweb tree of a real mount: copies, changes while it is mounted, and names that are not listed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.builders import make_instance, uid, write_study
+from tests.mount.conftest import environment, import_into
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tests.mount.conftest import Drive
+
+DEADLINE_S = 20.0
+PATIENCE_S = 280.0
+STUDY, SERIES = uid("DFS-1", 1), uid("DFS-1", 1, 1)
+PLACE = f"studies/{STUDY}/series/{SERIES}"
+
+
+def states(root: Path) -> dict[str, tuple[int, int, int]]:
+    """Return inode number, size and time of all files below a directory."""
+    found = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = os.path.join(folder, name)
+            stat = os.stat(path)
+            found[os.path.relpath(path, root)] = stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return found
+
+
+def instances(path: Path) -> list[Mapping[str, dict[str, list[object]]]]:
+    found = json.loads(gzip.decompress(path.read_bytes()))
+    assert isinstance(found, list)
+    return found
+
+
+def patiently(*command: object) -> str:
+    """Run a program that has every picture made."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, env=environment())
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def web(mount_drive: Callable[..., Drive], archive_path: Path, tmp_path: Path) -> Path:
+    write_study(tmp_path / "one", series=2, instances=3)
+    write_study(tmp_path / "two", instances=2, patient="DFS-2")
+    import_into(archive_path, tmp_path / "one", tmp_path / "two")
+    return mount_drive(archive_path).path / "dicomweb"
+
+
+@pytest.mark.corpus
+@pytest.mark.slow
+def test_the_whole_tree_of_the_corpus_is_copied(
+    corpus: Path, mount_drive: Callable[..., Drive], archive_path: Path, tmp_path: Path
+) -> None:
+    import_into(archive_path, corpus)
+    tree = mount_drive(archive_path).path / "dicomweb"
+    copy, exported = tmp_path / "copy", tmp_path / "exported"
+    patiently("rsync", "-a", f"{tree}/", copy)
+    assert patiently("rsync", "-ai", f"{tree}/", copy) == ""
+    assert len(states(copy)) > 6000
+    dicomfs = (sys.executable, "-m", "dicomfs.cli", "export", "--archive", archive_path, "--all")
+    patiently(*dicomfs, "--layout", "dicomweb", "--output", exported)
+    assert patiently("diff", "-r", copy, exported) == ""
+    assert " 0 written" in patiently(*dicomfs, "--layout", "dicomweb", "--output", exported)
+
+
+def test_one_more_instance_changes_its_series_and_nothing_else(web: Path, archive_path: Path, tmp_path: Path) -> None:
+    before = states(web)
+    assert len(instances(web / PLACE / "metadata.gz")) == 3
+    (tmp_path / "more.dcm").write_bytes(make_instance(number=4))
+    import_into(archive_path, tmp_path / "more.dcm")
+    deadline = time.monotonic() + DEADLINE_S
+    while len(instances(web / PLACE / "metadata.gz")) == 3:
+        assert time.monotonic() < deadline, "the drive does not show what was imported"
+        time.sleep(0.05)
+    after = states(web)
+    new = f"{PLACE}/instances/{uid('DFS-1', 1, 1, 4)}"
+    assert {path for path in after if path not in before and not path.startswith(new)} == {
+        path for path in after if path not in before and "deduplicated" in path
+    }
+    assert {path for path in before if path not in after} == {
+        path for path in before if path not in after and "deduplicated" in path
+    }
+    changed = {path for path in before if path in after and after[path] != before[path]}
+    assert {"studies/index.json.gz", f"{PLACE}/metadata.gz", f"{PLACE}/instances.gz"} <= changed
+    allowed = (f"studies/{STUDY}/", "studies/index.json.gz")
+    assert all(path.startswith(allowed) for path in changed)
+    other = f"studies/{STUDY}/series/{uid('DFS-1', 1, 2)}"
+    assert not any(path.startswith(other) for path in changed)
+    assert instances(web / "studies/index.json.gz")[0]["00201208"]["Value"] == [7]
+
+
+def test_who_has_a_document_open_reads_it_to_its_end(web: Path, archive_path: Path, tmp_path: Path) -> None:
+    path = web / PLACE / "metadata.gz"
+    with path.open("rb") as file:
+        start = file.read(20)
+        (tmp_path / "more.dcm").write_bytes(make_instance(number=4))
+        import_into(archive_path, tmp_path / "more.dcm")
+        deadline = time.monotonic() + DEADLINE_S
+        while os.stat(path).st_ino == os.fstat(file.fileno()).st_ino:
+            assert time.monotonic() < deadline, "the drive does not show what was imported"
+            time.sleep(0.05)
+        assert len(json.loads(gzip.decompress(start + file.read()))) == 3
+    assert len(instances(path)) == 4
+
+
+def test_an_instance_that_takes_a_place_is_shown_there(web: Path, archive_path: Path, tmp_path: Path) -> None:
+    place = web / PLACE / "instances" / uid("DFS-1", 1, 1, 2)
+    before = (place / "frames/1").read_bytes(), os.stat(place).st_ino
+    (tmp_path / "other.dcm").write_bytes(make_instance(number=2, seed="other"))
+    import_into(archive_path, tmp_path / "other.dcm", on_conflict="replace")
+    deadline = time.monotonic() + DEADLINE_S
+    while os.stat(place).st_ino == before[1]:
+        assert time.monotonic() < deadline, "the drive does not show what was imported"
+        time.sleep(0.05)
+    assert (place / "frames/1").read_bytes() != before[0]
+    assert len(instances(web / PLACE / "metadata.gz")) == 3
+
+
+def test_names_that_are_not_listed(web: Path) -> None:
+    for folder, _, names in os.walk(web):
+        for name in names:
+            path = Path(folder, name)
+            if name.endswith(".gz") and "bulkdata" not in path.parts:
+                plain = path.with_suffix("")
+                if plain.is_file():
+                    assert plain.read_bytes() == gzip.decompress(path.read_bytes())
+                    assert plain.name not in os.listdir(folder)
+    instance = web / PLACE / "instances" / uid("DFS-1", 1, 1, 1)
+    frame = (instance / "frames/1").read_bytes()
+    assert (instance / "frames/1.mht").read_bytes() == frame
+    assert gzip.decompress((instance / "frames/1.gz").read_bytes()) == frame
+    assert (instance / "frames/1.gz").stat().st_size == len((instance / "frames/1.gz").read_bytes())
+    whole = (instance / "index.mht").read_bytes()
+    boundary = whole.split(b"\r\n", 1)[0]
+    assert whole.endswith(boundary + b"--\r\n")
+    assert make_instance(number=1) in whole
+    for name in ("frames/0", "frames/2", "frames/01", "frames/1.x", "frames/1.", "rendered/2", "bulkdata/x", "x"):
+        assert not (instance / name).exists()
+
+
+def test_a_drive_on_an_archive_that_nobody_may_write_to(
+    mount_drive: Callable[..., Drive], archive_path: Path, tmp_path: Path
+) -> None:
+    write_study(tmp_path / "one", instances=2)
+    import_into(archive_path, tmp_path / "one")
+    (archive_path / "cache").rmdir()
+    (archive_path / "cache").write_text("no directory")
+    tree = mount_drive(archive_path).path / "dicomweb"
+    assert len(instances(tree / PLACE / "metadata.gz")) == 2
+    assert (archive_path / "cache").read_text() == "no directory"
+    (archive_path / "cache").unlink()
