@@ -122,17 +122,21 @@ class BundleWriter:
         at, size = self.write(document)
         self._hashed.append(form.HASHED.pack(digest, EXTENSIONS.index("json.gz"), 0, 0, 0, b"", at, at + size, 1))
 
-    def commit(self) -> None:
-        """Write the table and give the bundle its name; those of the same number and an earlier stamp are removed."""
+    def commit(self, path: Path | None = None) -> None:
+        """Write the table and give the bundle its name, or another in the same directory.
+
+        Those of the same number and an earlier stamp are removed.
+        """
+        path = path or self._path
         table = self._table()
         offset, length = self.write(table)
         self.write(form.TRAILER.pack(offset, length, crc32(table), form.MAGIC))
         try:
             self._file.close()
-            os.rename(self._temporary, self._path)
+            os.rename(self._temporary, path)
         except OSError as error:
-            raise _explain(self._path, error) from error
-        _remove_others(self._path)
+            raise _explain(path, error) from error
+        _remove_others(path)
 
     def _table(self) -> bytes:
         sections = [
@@ -160,12 +164,19 @@ class BundleWriter:
         return found
 
 
-def before(path: Path) -> Bundle | None:
-    """Return the latest whole bundle of the same kind and number, to take over from."""
-    for earlier in sorted(_same(path), key=_changed, reverse=True):
+def before(*paths: Path) -> Bundle | None:
+    """Return the latest whole bundle of these kinds and numbers, to take over from."""
+    for earlier in sorted((one for path in paths for one in _same(path)), key=_changed, reverse=True):
         with contextlib.suppress(OSError, Damaged):
             return Bundle.open(earlier)
     return None
+
+
+def remove(path: Path) -> None:
+    """Remove the bundles of the same kind and number."""
+    for one in _same(path):
+        with contextlib.suppress(OSError):
+            os.unlink(one)
 
 
 def is_there(path: Path) -> bool:

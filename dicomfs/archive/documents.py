@@ -4,7 +4,7 @@
 
 A series, a study and the list of all studies have one bundle each. Its name holds a stamp of the catalog's row, so
 a stale one is never taken; who makes a new one removes the old ones of the same number. Several processes may make
-the same bundle at once: the last rename wins, and the bytes are the same.
+the same bundle at once: the last rename wins, and the bytes are the same. `part` is what is done of a long series.
 
     keys of a series' bundle   ("metadata", 0) ("index", 0) ("instance", ino) ("dedup", ino)
     keys of a study's          ("study", 0) ("series", 0) ("metadata", 0) ("deduplicated", 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from hashlib import sha256
+from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicomfs.archive import (
@@ -38,6 +39,9 @@ _PER_PIECE: Final = 64
 """Instances of a piece, on average."""
 CHANGED: Final[tuple[type[Exception], ...]] = (Damaged, zlib.error, ValueError, LookupError, TypeError)
 """What reading an earlier bundle ends in whose contents are not as they were written."""
+_STAGE_S: Final = 60.0
+"""After so long what is done is put aside as the bundle of a part of the series: a process that is ended in the
+middle of a very long series must not have worked for nothing."""
 _SPREAD: Final = 0x9E3779B97F4A7C15
 
 
@@ -69,23 +73,33 @@ def make(archive: Archive, cache: Path, number: int) -> Path:
     with archive.view() as view:
         now = state(view, number)
     path = documents.path(cache, "series", number, now.stamp)
-    before = bundle_writing.before(path)
+    part = documents.path(cache, "part", number, now.stamp)
+    while not _stage(archive, now, path, part):
+        pass
+    return path
+
+
+def _stage(archive: Archive, now: State, path: Path, part: Path) -> bool:
+    """Write the bundle, or what a stage's time is enough for; say whether it is whole."""
+    before = bundle_writing.before(path, part)
     if before is not None:
         before.remember()
     try:
-        _write(archive, now, before, path)
+        return _write(archive, now, before, path, part)
     except CHANGED:
         if before is None:
             raise
         # Somebody's hand or a failing disk was at the bundle before this one: nothing is taken over from it.
-        _write(archive, now, None, path)
-    return path
+        return _write(archive, now, None, path, part)
 
 
-def _write(archive: Archive, now: State, before: Bundle | None, path: Path) -> None:
+def _write(archive: Archive, now: State, before: Bundle | None, path: Path, part: Path) -> bool:
     with BundleWriter(path) as writer:
-        _Maker(archive, now, before, writer).run()
-        writer.commit()
+        whole = _Maker(archive, now, before, writer, goes_on=before is not None and before.path == part).run()
+        writer.commit(path if whole else part)
+    if whole:
+        bundle_writing.remove(part)
+    return whole
 
 
 def batches(numbers: Iterable[int], many: int = _PER_PIECE) -> Iterator[tuple[int, ...]]:
@@ -130,7 +144,9 @@ def to_directory(found: State, name: str) -> str:
 class _Maker:
     """One bundle in the making."""
 
-    def __init__(self, archive: Archive, now: State, before: Bundle | None, writer: BundleWriter) -> None:
+    def __init__(
+        self, archive: Archive, now: State, before: Bundle | None, writer: BundleWriter, *, goes_on: bool
+    ) -> None:
         self._archive = archive
         self._now = now
         self._before = before
@@ -141,8 +157,13 @@ class _Maker:
         self._objects: dict[str, tuple[str, str]] = {}
         """Type and text of what instances refer to, by hash."""
         self._first: Told | Kept | None = None
+        self._end_s = monotonic() + _STAGE_S
+        self._read = self._skipped = 0
+        self._goes_on = goes_on
+        """What the earlier bundle has is of this very state: what was damaged a stage ago is not tried again."""
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Write everything, or what there is time for; say whether that is everything."""
         metadata: list[ListPiece] = []
         index: list[ListPiece] = []
         for batch in batches(self._listed):
@@ -163,12 +184,20 @@ class _Maker:
         )
         self._writer.add(("query", 0), self._query().encode("utf-8", "replace"))
         self._writer.middle = middle(self._cards)
+        return not self._skipped
 
     def _instance(self, ino: int) -> Told | Kept | None:
-        """Write an instance's own documents; return what else is written of it, None where it is damaged."""
+        """Write an instance's own documents; return what else is written of it, None where it is left out."""
         kept = self._kept(ino)
         if kept is not None:
             return kept
+        if self._goes_on and self._before is not None and self._before.cards.of(ino) is not None:
+            self._add_card(documents_instance.damaged(self._listed[ino]), NO_HASH, ())
+            return None
+        if self._read and monotonic() > self._end_s:
+            self._skipped += 1
+            return None
+        self._read += 1
         listed = self._listed[ino]
         told = documents_instance.tell(self._archive, listed, to_directory(self._now, listed.name))
         if told is None:
@@ -188,7 +217,7 @@ class _Maker:
         if before is None or card is None or card.damaged:
             return None
         kept = Kept(before, ino)
-        if not kept.lasting:
+        if not kept.lasting and not self._goes_on:
             return None
         for kind in ("instance", "dedup", "kept"):
             self._writer.add((kind, ino), before.document((kind, ino)))

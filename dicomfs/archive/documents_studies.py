@@ -10,8 +10,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from dicomfs.archive import bundle_writing, documents, documents_query, tables
+from dicomfs.archive.archive import Viewing
 from dicomfs.archive.bundle_writing import BundleWriter, ListPiece
-from dicomfs.archive.catalog import View
 from dicomfs.archive.documents_series import batches, list_end, list_piece, taken_over
 from dicomfs.archive.tables import U64
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _PER_PIECE: Final = 256
 
 
-class _Rows(View):
-    """The rows of studies without what is only there to be shown."""
+class _Rows(Viewing):
+    """A view that walks the rows of studies without reading all of them."""
 
     __slots__ = ()
 
@@ -46,21 +46,21 @@ class _Rows(View):
         series = (
             get(U64.pack(series), db=rows) or bytes(tables.SERIES.size) for series in self._below("under", number)
         )
+        # What replaced a series' last instance may lie in another series.
         filled = sum(1 for row in series if tables.SERIES.unpack_from(row)[1])
         return documents_query.study(study, self.patient(study.patient), filled, self.shown(number))
 
 
 def make(archive: Archive, cache: Path) -> Path:
     """Make the bundle of the list if it is not there; raise StorageFull."""
-    store = archive.store
-    with store.index.reading() as txn:
-        view = _Rows(store, txn)
-        path = documents.path(cache, "studies", documents.STUDIES, documents.studies_stamp(view))
+    rows = _Rows(archive.store)
+    with rows:
+        path = documents.path(cache, "studies", documents.STUDIES, documents.studies_stamp(rows))
         if bundle_writing.is_there(path):
             return path
         before = bundle_writing.before(path)
         with BundleWriter(path) as writer:
-            writer.add_list("studies", _pieces(view, before))
+            writer.add_list("studies", _pieces(rows, before))
             writer.commit()
     return path
 

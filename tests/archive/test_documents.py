@@ -395,6 +395,33 @@ def test_one_more_instance_reads_one_header(
     assert len(read) == 21
 
 
+def test_a_long_series_is_made_in_stages(archive_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(archive_path, *make_series(10, "SR"))
+    make(archive_path, tmp_path / "cache")
+    add(archive_path, *(make_instance("SR", number=number) for number in (-1, 3, 20, 21)))
+    expected = make(archive_path, tmp_path / "anew")
+    read: list[int] = []
+    tell = documents_instance.tell
+
+    def dying(archive: Archive, listed: documents_instance.Listed, to_directory: str) -> Any:
+        if len(read) == 2:
+            read.append(0)
+            raise StorageFull("as if the process was killed")
+        read.append(listed.ino)
+        return tell(archive, listed, to_directory)
+
+    monkeypatch.setattr(documents_instance, "tell", dying)
+    monkeypatch.setattr(documents_series, "_STAGE_S", 0.0)
+    with pytest.raises(StorageFull):
+        make(archive_path, tmp_path / "cache")
+    assert {name.partition("-")[0] for name in bundles(tmp_path / "cache")} == {"studies", "study", "series", "part"}
+    assert make(archive_path, tmp_path / "cache") == expected
+    assert bundles(tmp_path / "cache") == bundles(tmp_path / "anew")
+    # The second process read what the first had not put aside, and nothing twice.
+    assert len(read) == 4
+    assert len(set(read)) == 4
+
+
 def test_what_replaces_an_instance(archive_path: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     add(archive_path, *make_series(3))
@@ -452,8 +479,14 @@ def test_spoiled_documents_are_not_taken_over(archive_path: Path, tmp_path: Path
 
 
 @pytest.mark.damaged
+@pytest.mark.parametrize("in_stages", [False, True])
 def test_a_damaged_header_does_not_take_down_its_series(
-    archive_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    archive_path: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    in_stages: bool,
 ) -> None:
     add(archive_path, *make_series(3, patient_name="Secret^Name"))
     with Archive.open(archive_path) as opened, opened.view() as view:
@@ -465,10 +498,12 @@ def test_a_damaged_header_does_not_take_down_its_series(
         body = bytes(opened.store.read_body(place, inode.body_offset, inode.body_length))
     (pack,) = packs(archive_path)
     flip(pack, pack.read_bytes().index(body) + len(body) - 6)
+    if in_stages:
+        monkeypatch.setattr(documents_series, "_STAGE_S", 0.0)
     with caplog.at_level(logging.WARNING):
         made = make(archive_path, tmp_path / "cache")
+    assert caplog.text.count(f"instance {inos[1]} ") == 1
     assert "Secret" not in caplog.text
-    assert f"instance {inos[1]} " in caplog.text
     assert [value(one, "00200013") for one in parsed(made[f"{BELOW}/metadata.gz"])] == [1, 3]
     assert [value(one, "00200013") for one in parsed(made[f"studies/{STUDY}/metadata.gz"])] == [1, 3]
     cards = bundle(archive_path, tmp_path / "cache", 1).cards
