@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+import numpy as np
 import pytest
 
 from tests.builders import make_instance
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60
 CHECKOUT = Path(__file__).resolve().parents[2]
-SLICES = 12
-CT_NAME = "Slices^Distinct"
+SLICES = 16
+CT_NAME = "Doe^Jane"
 
 
 def dicomfs(*arguments: object, status: int = 0) -> str:
@@ -147,21 +148,43 @@ def ohif() -> Path:
     return Path(fetched.stdout.strip())
 
 
+# Hounsfield units, centre (x, y, z), half axes: bone, brain, ventricles, eyes, something that does not belong there.
+ELLIPSOIDS = [
+    (900, (0, 0, 0), (0.72, 0.92, 0.95)),
+    (36, (0, 0, 0), (0.66, 0.86, 0.89)),
+    (6, (-0.14, 0.05, 0.1), (0.09, 0.32, 0.35)),
+    (6, (0.14, 0.05, 0.1), (0.09, 0.32, 0.35)),
+    (22, (-0.3, -0.62, -0.45), (0.16, 0.16, 0.2)),
+    (22, (0.3, -0.62, -0.45), (0.16, 0.16, 0.2)),
+    (68, (0.4, 0.3, 0.05), (0.1, 0.13, 0.3)),
+]
+
+
 def ct_slice(number: int) -> bytes:
-    """Return one slice of the series that is scrolled through: each is a little brighter than the one before."""
+    """Return one slice of the series that is scrolled through: a section of a head, unlike every other."""
+    rows = 256
+    y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : rows * 1j]
+    z = 2 * (number - 0.5) / SLICES - 1
+    units = np.random.default_rng(number).normal(-1000, 4, (rows, rows))
+    for density, (cx, cy, cz), (a, b, c) in ELLIPSOIDS:
+        inside = ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 + ((z - cz) / c) ** 2 < 1
+        units[inside] = density + np.random.default_rng(number).normal(0, 4, inside.sum())
     return make_instance(
-        "CT", patient="DFS-WEB", patient_name=CT_NAME, number=number, rows=128, columns=128,
+        "CT", patient="DFS-WEB", patient_name=CT_NAME, number=number, rows=rows, columns=rows,
         attributes={
+            "StudyDescription": "Head",
+            "SeriesDescription": "Phantom",
             "FrameOfReferenceUID": "2.25.1",
-            "ImagePositionPatient": [-64, -64, 2.5 * number],
+            "ImagePositionPatient": [-128, -128, 10 * number],
             "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
             "PixelSpacing": [1, 1],
-            "SliceThickness": 2.5,
-            "RescaleIntercept": -1024 + 25 * number,
+            "SliceThickness": 10,
+            "RescaleIntercept": -1024,
             "RescaleSlope": 1,
             "RescaleType": "HU",
-            "WindowCenter": 400,
-            "WindowWidth": 3000,
+            "WindowCenter": 40,
+            "WindowWidth": 120,
+            "PixelData": np.clip(units + 1024, 0, 4095).astype("<u2").tobytes(),
         },
     )  # fmt: skip
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from dicomfs.archive.archive import Archive
 from dicomfs.cli.nginx import program
-from tests.web.conftest import Serving, dicomfs
+from tests.builders import make_instance, uid, write_study
+from tests.web.conftest import Serving, dicomfs, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -248,3 +249,74 @@ def test_the_printed_configuration(archive: Path, tree: Path, tmp_path: Path, bo
         tried = subprocess.run([*command, "-g", f"pid {tmp_path}/pid;"] if "--site" in options else command,
                                capture_output=True, text=True, timeout=30)  # fmt: skip
         assert (tried.returncode, tried.stderr) == (0, "")
+
+
+class Seen(NamedTuple):
+    """What there is of one file: by the drive, and by nginx."""
+
+    content: bytes
+    size: int
+    mtime_ns: int
+    etag: str
+
+
+def everything(drive: Path, serving: Serving) -> dict[str, Seen]:
+    """Return every file of the tree by its path, read twice: nginx gives what the drive does."""
+    found = {}
+    for path in sorted((drive / "dicomweb").rglob("*")):
+        if not path.is_file():
+            continue
+        name = str(path.relative_to(drive))
+        content, stat = path.read_bytes(), path.stat()
+        assert len(content) == stat.st_size
+        answer = serving.get(name)
+        assert answer.body == content, name
+        found[name] = Seen(content, stat.st_size, stat.st_mtime_ns, answer.headers["etag"])
+    return found
+
+
+@pytest.mark.mounted
+def test_one_more_instance(archive_path: Path, tmp_path: Path) -> None:
+    """Within a second what it belongs to is shown with it, by the drive and by nginx; nothing else changes."""
+    write_study(tmp_path / "one", series=2, instances=3)
+    write_study(tmp_path / "two", instances=2, patient="DFS-2", study=2)
+    dicomfs("import", "-a", archive_path, tmp_path / "one", tmp_path / "two")
+    study, series = uid("DFS-1", 1), uid("DFS-1", 1, 1)
+    (tmp_path / "more").write_bytes(make_instance(number=4))
+    (tmp_path / "drive").mkdir()
+    dicomfs("mount", archive_path, tmp_path / "drive", "-o", "views=dicomweb")
+    try:
+        tree = tmp_path / "drive" / "dicomweb"
+        with Serving("-a", archive_path, "--tree", tree) as serving:
+            instances = f"dicomweb/studies/{study}/series/{series}/instances"
+            before = everything(tmp_path / "drive", serving)
+            assert before == everything(tmp_path / "drive", serving)
+            held = (tree.parent / f"dicomweb/studies/{study}/metadata.gz").open("rb")
+            dicomfs("import", "-a", archive_path, tmp_path / "more")
+            until(lambda: len(json.loads(serving.get(instances).body)) == 4, "the new instance", timeout_s=1)
+            for resource in ("metadata", "series/index.json", "index.json"):
+                assert len(serving.get(f"dicomweb/studies/{study}/{resource}").body) > 0
+            after = everything(tmp_path / "drive", serving)
+            with held:
+                assert held.read() == before[f"dicomweb/studies/{study}/metadata.gz"].content
+    finally:
+        dicomfs("umount", tmp_path / "drive")
+    changed = {name for name in before.keys() | after.keys() if content(before, name) != content(after, name)}
+    new = f"{instances}/{uid('DFS-1', 1, 1, 4)}/"
+    here = f"dicomweb/studies/{study}/"
+    documents = {
+        "dicomweb/studies/index.json.gz",
+        *(here + name for name in ("index.json.gz", "studies.gz", "series.gz", "metadata.gz", "deduplicated.gz")),
+        f"{here}series/index.json.gz",
+        *(f"{here}series/{series}/{name}" for name in ("metadata.gz", "instances.gz", "instances/index.json.gz")),
+    }
+    assert documents <= changed
+    pictures = {f"{here}thumbnail", f"{here}series/{series}/thumbnail"}  # of the instance in the middle
+    others = {name for name in changed - documents - pictures if not name.startswith((new, f"{here}deduplicated/"))}
+    assert others == set()
+    # What is named by its hash, or is of another study or instance, is as it was; what changed can be told by its ETag.
+    assert {name for name in changed & before.keys() & after.keys() if before[name].etag == after[name].etag} == set()
+
+
+def content(seen: dict[str, Seen], name: str) -> bytes | None:
+    return seen[name].content if name in seen else None
