@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import select
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60
 CHECKOUT = Path(__file__).resolve().parents[2]
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
 SLICES = 16
 CT_NAME = "Doe^Jane"
 
@@ -59,9 +63,14 @@ class Serving:
         command = [sys.executable, "-P", "-m", "dicomfs.cli", "serve", "--port", "0", *map(str, arguments)]
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "DICOMFS_DEBUG": "0"}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM)),  # noqa: PLW1509 - set, nothing else
         )
-        # Whatever hangs, ends: the two programs end with their parent.
+        # Whatever hangs, ends: the programs that it starts end with it.
         self._watchdog = threading.Timer(TIMEOUT_S * 10, self.process.kill)
         self._watchdog.daemon = True
         self._watchdog.start()
@@ -123,6 +132,11 @@ class Serving:
             self.process.communicate()
             raise
         return self.process.returncode, said
+
+    def kill(self) -> None:
+        """End it if it still is, whatever state it is in; what it started ends with it."""
+        if self.process.poll() is None:
+            self.end(signal.SIGKILL)
 
     def __enter__(self) -> Self:
         return self

@@ -18,7 +18,7 @@ from tests.builders import write_study
 from tests.web.conftest import Serving, dicomfs, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.mounted
 
@@ -41,13 +41,27 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     until(lambda: not list(path.iterdir()), "what serve made to be gone")
 
 
+@pytest.fixture
+def start(temporary: Path) -> Iterator[Callable[..., Serving]]:
+    """Return a function that starts `dicomfs serve`; none outlives the test."""
+    started: list[Serving] = []
+
+    def start(*arguments: object) -> Serving:
+        started.append(Serving(*arguments))
+        return started[-1]
+
+    yield start
+    for serving in started:
+        serving.kill()
+
+
 def studies(serving: Serving) -> int:
     return len(json.loads(serving.get("dicomweb/studies").body))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_serves_until_told_to_end(filled: Path, number: int) -> None:
-    serving = Serving("-a", filled)
+def test_serves_until_told_to_end(start: Callable[..., Serving], filled: Path, number: int) -> None:
+    serving = start("-a", filled)
     assert studies(serving) == 1
     started = serving.descendants()
     assert len(started) > 2  # a drive, nginx and its workers
@@ -56,8 +70,8 @@ def test_serves_until_told_to_end(filled: Path, number: int) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
 
 
-def test_killed(filled: Path, temporary: Path) -> None:
-    serving = Serving("-a", filled)
+def test_killed(start: Callable[..., Serving], filled: Path, temporary: Path) -> None:
+    serving = start("-a", filled)
     started = serving.descendants()
     [directory] = temporary.iterdir()
     assert os.path.ismount(directory / "drive")
@@ -89,16 +103,16 @@ def test_a_tree_that_is_there(filled: Path, tmp_path: Path) -> None:
         dicomfs("umount", drive)
 
 
-def test_the_drive_is_unmounted(filled: Path, temporary: Path) -> None:
-    serving = Serving("-a", filled)
+def test_the_drive_is_unmounted(start: Callable[..., Serving], filled: Path, temporary: Path) -> None:
+    serving = start("-a", filled)
     [directory] = temporary.iterdir()
     dicomfs("umount", directory / "drive")
     assert serving.process.wait(30) == 1
     assert "the drive was unmounted" in serving.process.communicate()[1]
 
 
-def test_nginx_ends(filled: Path) -> None:
-    serving = Serving("-a", filled)
+def test_nginx_ends(start: Callable[..., Serving], filled: Path) -> None:
+    serving = start("-a", filled)
     masters = [pid for pid in serving.descendants() if "nginx: master" in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(masters[0], signal.SIGTERM)
     assert serving.process.wait(30) == 1
