@@ -101,13 +101,13 @@ def _make(archive: "Archive", cache: Path, args: tuple[int, ...], reason: str) -
     if kind == RENDERED and promised is None:
         picture = _opened(archive, ino)
         promised = _Promised(picture.rows, picture.columns, picture.colour)
-    if is_made(where, THUMBNAIL_BYTES if promised is None else rendered_bytes(*promised)):
+    if is_made(where, THUMBNAIL_BYTES if kind == THUMBNAIL or promised is None else rendered_bytes(*promised)):
         return
     from dicomfs.dicom import picture_file
 
-    found = None
+    found, aspect = None, 1.0
     if not reason:
-        found, aspect, reason = _frame(archive, ino, frame, promised)
+        found, aspect, reason = _frame(archive, ino, frame, kind, promised)
     if kind == RENDERED:
         assert promised is not None
         _write(where, picture_file.png(_label(archive, ino, promised, reason) if found is None else found))
@@ -118,17 +118,20 @@ def _make(archive: "Archive", cache: Path, args: tuple[int, ...], reason: str) -
 
 
 def _frame(
-    archive: "Archive", ino: int, frame: int, promised: _Promised | None
+    archive: "Archive", ino: int, frame: int, kind: int, promised: _Promised | None
 ) -> "tuple[npt.NDArray[np.uint8] | None, float, str]":
     """Return the pixels of a frame and how long they are for their width, or None and why it cannot be shown."""
     from dicomfs.dicom.picture import CannotShow
+    from dicomfs.dicom.picture_pdf import first_page
 
     picture = _opened(archive, ino)
     try:
+        if kind == THUMBNAIL and (pdf := picture.pdf) is not None:
+            return first_page(pdf), 1.0, ""
         pixels = picture.frame(frame)
     except CannotShow as error:
         return None, 1.0, str(error)
-    if promised is not None and pixels.shape != (*promised[:2], 3)[: 3 if promised.colour else 2]:
+    if kind == RENDERED and promised is not None and pixels.shape != (*promised[:2], 3)[: 3 if promised.colour else 2]:
         return None, 1.0, "its header says two things about its size"
     return pixels, picture.aspect(frame), ""
 

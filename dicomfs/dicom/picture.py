@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CannotShow", "Picture"]
 
 _KEYWORDS: Final = (
+    "EncapsulatedDocument",
+    "MIMETypeOfEncapsulatedDocument",
     "PixelSpacing",
     "ImagerPixelSpacing",
     "SamplesPerPixel",
@@ -83,6 +85,13 @@ class Picture:
         self.samples = self._whole("SamplesPerPixel", 1)
         self.photometric = str(picture_window.first(self._rules, "PhotometricInterpretation") or "").strip()
         self.colour = picture_colour.is_colour(self.samples, self.photometric)
+
+    @property
+    def pdf(self) -> bytes | None:
+        """The encapsulated document, if it is a PDF."""
+        document = self._rules.get("EncapsulatedDocument")
+        kind = str(picture_window.first(self._rules, "MIMETypeOfEncapsulatedDocument") or "").strip().lower()
+        return document if kind == "application/pdf" and isinstance(document, bytes) else None
 
     def aspect(self, number: int) -> float:
         """Return how much longer than wide the pixels of a frame are."""

@@ -95,6 +95,44 @@ def test_objects_without_pixels_have_a_picture_in_words(filled: Filled) -> None:
     assert len(filled.make(ino, 1, RENDERED)) == rendered_bytes(0, 0, False)
 
 
+PAGE = b"""%PDF-1.4
+1 0 obj <</Type/Catalog/Pages 2 0 R>> endobj
+2 0 obj <</Type/Pages/Kids[3 0 R]/Count 1>> endobj
+3 0 obj <</Type/Page/Parent 2 0 R/MediaBox[0 0 200 400]/Contents 4 0 R>> endobj
+4 0 obj <</Length 27>> stream
+1 0 0 rg 0 200 100 200 re f
+endstream endobj
+trailer <</Root 1 0 R>>
+%%EOF
+"""
+
+
+def document(content: bytes) -> bytes:
+    return make_instance(
+        "SR",
+        attributes={
+            "SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1",
+            "MIMETypeOfEncapsulatedDocument": "application/pdf",
+            "EncapsulatedDocument": content + b" " * (len(content) % 2),
+        },
+    )
+
+
+@pytest.mark.parametrize("length", [0, 3 << 20])
+def test_thumbnail_of_a_pdf_is_its_first_page(filled: Filled, length: int) -> None:
+    """Short enough for the header, and so long that it is kept as bulk."""
+    found = opened(filled.make(filled.add(document(PAGE + b"%" * length)), 1, THUMBNAIL)).astype(int)
+    assert found.shape == (256, 128, 3)  # the upper left quarter of the page is red
+    assert np.abs(found[20:100, 10:50] - (255, 0, 0)).max() <= 8
+    assert np.abs(found[20:100, 80:120] - (255, 255, 255)).max() <= 8
+    assert np.abs(found[150:] - (255, 255, 255)).max() <= 8
+
+
+def test_a_broken_pdf_has_a_picture_in_words(filled: Filled) -> None:
+    data = filled.make(filled.add(document(b"%PDF-1.4 and no more")), 1, THUMBNAIL)
+    assert data == thumbnail(labelled(256, 256, "SR\nEncapsulated PDF", "its first page cannot be shown"))
+
+
 def test_broken_codestreams_have_a_picture_in_words(filled: Filled) -> None:
     ino = filled.add(make_instance("CT", transfer_syntax="1.2.840.10008.1.2.4.70", frames=2))
     for frame in (1, 2):
