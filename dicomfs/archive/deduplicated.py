@@ -8,6 +8,9 @@ object to the instances of its list. A hash is SHA-256 over the object's canonic
 order of values counts, before DeduppedHash and DeduppedType are added. To get an instance back, add to it what the
 objects that it refers to hold, and take the three attributes and their creator away (`rebuilt`).
 
+A BulkDataURI leads from where its document stands; in a hash it leads from the study's directory, so that an object
+has one hash wherever it is (`at_depth`).
+
 Texts of elements travel as they are. Numbers are equal in a hash when they are the same double (1.50 and 1.5), and
 what no double can hold keeps its digits, which goes beyond RFC 8785: no hash stands for two values.
 """
@@ -32,6 +35,8 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 CREATOR: Final = "dedupped"
 REF, HASH, TYPE = 0x10, 0x11, 0x12
 
+_URI: Final = '"BulkDataURI":"'
+_UPWARDS: Final = re.compile(rf"({_URI})(?:\.\./)+").sub
 _NONE: Final[Mapping[int, str]] = {}
 _SHORT: Final = 4096
 _REMEMBERED: Final = 1 << 14
@@ -99,6 +104,17 @@ def objects(text: str, fields: Mapping[int, str] = _NONE) -> tuple[Object, ...]:
     extracts = [_extract(kind, tuple(held.items())) for kind, held in moved.items()]
     left = whole if _free_block(whole) is None else rest
     return *extracts, tagged("instance", left, [extract.hash for extract in extracts])
+
+
+def at_depth(text: str, depth: int) -> str:
+    """Return JSON whose BulkDataURIs lead from the study's directory as it reads so many directories below that."""
+    # No string of JSON holds this: a quote in a string has a backslash before it, and the second one here has none.
+    return text.replace(_URI, _URI + "../" * depth) if depth else text
+
+
+def from_study(text: str) -> str:
+    """Return JSON with BulkDataURIs that lead from the study's directory: what `at_depth` made of it, undone."""
+    return _UPWARDS("\\1", text)
 
 
 def info(hashes: Sequence[str]) -> Object:
@@ -212,9 +228,8 @@ def rebuilt(instance: Mapping[str, Json], known: Mapping[str, Mapping[str, Json]
 
 
 def _is_hash_of(instance: Mapping[str, Json], block: int) -> bool:
-    held = {
-        tag: _dump(element) for tag, element in instance.items() if tag not in (_tag(block, HASH), _tag(block, TYPE))
-    }
+    added = _tag(block, HASH), _tag(block, TYPE)
+    held = {tag: from_study(_dump(element)) for tag, element in instance.items() if tag not in added}
     told = instance.get(_tag(block, HASH))
     return isinstance(told, dict) and told.get("Value") == [hashed(held)]
 

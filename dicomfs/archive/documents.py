@@ -7,7 +7,8 @@ a stale one is never taken; who makes a new one removes the old ones of the same
 the same bundle at once: the last rename wins, and the bytes are the same. `part` is what is done of a long series.
 
     keys of a series' bundle   ("metadata", 0) ("index", 0) ("instance", ino) ("dedup", ino)
-    keys of a study's          ("study", 0) ("series", 0) ("metadata", 0) ("deduplicated", 0)
+    keys of a study's          ("study", 0) ("series", 0) ("metadata", 0) ("deduplicated", 0) ("list", 0): the same
+                               list as ("deduplicated", 0), as it reads in the directory deduplicated/
     key of the list's          ("studies", 0)
 """
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.catalog import View
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Rises when documents of the same archive change."""
 STUDIES: Final = 0
 """The number under which the list of all studies goes."""

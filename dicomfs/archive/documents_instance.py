@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ENCAPSULATED_PDF: Final = "1.2.840.10008.5.1.4.1.1.104.1"
+_LIST_DEPTH: Final = 2
+"""deduplicated/instances/<SOP>.gz"""
 _PIXELS: Final = "7FE0"
 _STEP: Final = 1 << 20
 _SAMPLES_PER_PIXEL, _PHOTOMETRIC_INTERPRETATION, _ROWS, _COLUMNS = 0x00280002, 0x00280004, 0x00280010, 0x00280011
@@ -58,7 +60,7 @@ class Told(NamedTuple):
     def kept(self) -> bytes:
         """Return the record from which the next bundle and the study's are made, with the documents."""
         cuts = list(map(len, self.pieces))
-        objects = [(one.type, one.hash, len(one.text)) for one in self.objects]
+        objects = [(one.type, one.hash, len(deduplicated.at_depth(one.text, _LIST_DEPTH))) for one in self.objects]
         return zlib.compress(json.dumps((cuts, self.query, objects, self.lasting)).encode(), 1)
 
     def metadata(self) -> bytes:
@@ -68,7 +70,7 @@ class Told(NamedTuple):
     def deduplicated(self) -> bytes:
         """Return its own deduplicated list, from which `Kept.objects` come back."""
         texts = [deduplicated.info([self.own.hex()]).text, *(one.text for one in self.objects)]
-        return documents_gzip.member(f"[{','.join(texts)}]")
+        return documents_gzip.member(deduplicated.at_depth(f"[{','.join(texts)}]", _LIST_DEPTH))
 
 
 class Kept:
@@ -95,7 +97,7 @@ class Kept:
         end = len(text) - 1
         found: list[Object] = []
         for kind, digest, length in reversed(self._objects):
-            found.append(deduplicated.Object(kind, digest, text[end - length : end]))
+            found.append(deduplicated.Object(kind, digest, deduplicated.from_study(text[end - length : end])))
             end -= length + 1
         return tuple(reversed(found))
 

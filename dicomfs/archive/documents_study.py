@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _ATTEMPTS: Final = 16
 """So often a study may change while it is written down."""
+_OBJECT_DEPTH: Final = 3
+"""bulkdata/<h0-3>/<h3-5>/<h5->.json.gz"""
 _TYPES: Final = tuple(kind for kind, _ in deduplicated.GROUPS)
 
 
@@ -119,10 +121,12 @@ class _Maker:
         writer.add(("study", 0), documents_gzip.member(f"[{self._now.query}]"))
         writer.add(("series", 0), documents_gzip.member(f"[{','.join(self._queries)}]"))
         writer.add_list("metadata", self._metadata())
-        writer.add_list("deduplicated", self._deduplicated())
+        writer.add_list("deduplicated", self._deduplicated("deduplicated", 0))
+        writer.add_list("list", self._deduplicated("list", 1))
         for objects in self._objects.values():
             for known, text in objects.items():
-                writer.add_object(bytes.fromhex(known), documents_gzip.member(text))
+                document = documents_gzip.member(deduplicated.at_depth(text, _OBJECT_DEPTH))
+                writer.add_object(bytes.fromhex(known), document)
         shown = [ino for ino, has_frames in self._middles if has_frames] or [ino for ino, _ in self._middles]
         writer.middle = shown[len(shown) // 2] if shown else 0
 
@@ -160,13 +164,17 @@ class _Maker:
                 yield piece
         yield list_end(empty=first)
 
-    def _deduplicated(self) -> Iterator[ListPiece]:
+    def _deduplicated(self, kind: str, depth: int) -> Iterator[ListPiece]:
         info = deduplicated.info(self._own)
         self._writer.name = info.hash
         texts = (text for objects in self._objects.values() for text in objects.values())
-        yield list_piece([info.text, *texts], b"", first=True)
+        yield list_piece([info.text, *(deduplicated.at_depth(text, depth) for text in texts)], b"", first=True)
+
+        def text(kept: Kept, _: int) -> str:
+            return deduplicated.at_depth(kept.objects()[-1].text, depth)
+
         for series in self._series:
-            yield from self._list("deduplicated", series, lambda kept, _: kept.objects()[-1].text, first=False)
+            yield from self._list(kind, series, text, first=False)
         yield list_end(empty=False)
 
     def _list(

@@ -50,7 +50,8 @@ def read(view: View, cache: Path) -> Documents:
         bundle = Bundle.open(documents.path(cache, "study", study.key, documents.study_stamp(view, study.key)))
         for key, file in (("study", "index.json.gz"), ("series", "series/index.json.gz"), ("metadata", "metadata.gz")):
             found[f"studies/{name}/{file}"] = bytes(bundle.document((key, 0)))
-        found[f"studies/{name}/deduplicated/{bundle.name}.gz"] = bytes(bundle.document(("deduplicated", 0)))
+        found[f"studies/{name}/deduplicated.gz"] = bytes(bundle.document(("deduplicated", 0)))
+        found[f"studies/{name}/deduplicated/{bundle.name}.gz"] = bytes(bundle.document(("list", 0)))
         for one in bundle.hashed():
             digits = one.sha256
             path = f"studies/{name}/bulkdata/{digits[:3]}/{digits[3:5]}/{digits[5:]}.{one.ext}"

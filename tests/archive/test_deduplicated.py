@@ -188,3 +188,21 @@ def test_known_texts_change_nothing(held: dict[str, Any], known: set[str], lying
     text = dumped(held)
     fields = {int(tag, 16): one + "x" * lying for tag, one in elements(text).items() if tag in known}
     assert objects(text, fields) == objects(text)
+
+
+@given(instances, st.integers(1, 3))
+def test_uris_lead_from_where_the_document_stands(held: dict[str, Any], depth: int) -> None:
+    text = dumped(held)
+    *extracts, instance = objects(text)
+    known = {one.hash: json.loads(deduplicated.at_depth(one.text, depth)) for one in extracts}
+    back = rebuilt(json.loads(deduplicated.at_depth(instance.text, depth)), known)
+    assert back == json.loads(text.replace('"bulkdata/abc/de/f.raw"', f'"{"../" * depth}bulkdata/abc/de/f.raw"'))
+    assert deduplicated.from_study(deduplicated.at_depth(text, depth)) == text
+
+
+def test_what_only_looks_like_a_uri_is_left_alone() -> None:
+    texts = ['"BulkDataURI":"', 'BulkDataURI":"../', '\\"BulkDataURI":"x', '{"BulkDataURI":"../../a"}', "BulkDataURI"]
+    for text in texts:
+        document = dumped({"00104000": {"vr": "LT", "Value": [text]}, "00102110": {"vr": "LO", "Value": [text, text]}})
+        assert deduplicated.at_depth(document, 2) == document
+        assert deduplicated.from_study(document) == document

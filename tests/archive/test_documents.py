@@ -289,7 +289,7 @@ def test_values_are_named_by_their_hash(archive_path: Path, tmp_path: Path) -> N
             parts = Parts.open(opened, one.ino)
             assert sha256(parts.read(one.bulk.start, one.bulk.end)).hexdigest() == digest
     uris = [one["00420011"]["BulkDataURI"] for one in found]
-    assert uris == [f"bulkdata/{d[:3]}/{d[3:5]}/{d[5:]}.raw" for d in (sha256(c).hexdigest() for c in
+    assert uris == [f"../bulkdata/{d[:3]}/{d[3:5]}/{d[5:]}.raw" for d in (sha256(c).hexdigest() for c in
                     (value_of["EncapsulatedDocument"], value_of["EncapsulatedDocument"], lut))]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import gzip
 import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin
 
 import pytest
 
@@ -173,41 +173,47 @@ def test_metadata_agree_at_all_levels(made: Made, places: list[Place]) -> None:
 def test_the_deduplicated_lists_hold_everything(made: Made, places: list[Place]) -> None:
     seen = 0
     for study in {place.study for place in places}:
-        (path,) = (
-            path
-            for path in made.documents
-            if path.startswith(f"studies/{study}/deduplicated/") and path.count("/") == 3
-        )
-        held = parsed(made.documents[path])
-        known = {}
-        instances = []
-        for one in held:
-            block = max(tag[6:] for tag in one if one[tag].get("Value") == ["dedupped"])
-            kind = value(one, f"0009{block}12")
-            if kind == "instance":
-                instances.append(one)
-            else:
-                known[value(one, f"0009{block}11")] = one
+        below = f"studies/{study}/deduplicated"
+        (path,) = (path for path in made.documents if path.startswith(f"{below}/") and path.count("/") == 3)
+        instances = put_together(made, path)
+        assert put_together(made, f"{below}.gz") == instances
         whole = parsed(made.documents[f"studies/{study}/metadata.gz"])
-        by_hash = {
-            f"bulkdata/{path.removeprefix(f'studies/{study}/bulkdata/')}"
-            for path in made.documents
-            if path.startswith(f"studies/{study}/bulkdata/") and path.endswith(".raw")
-        }
         for one, expected in zip(instances, whole, strict=True):
-            back = rebuilt(one, known)
-            assert list(back) == list(expected)
-            for ours, theirs in zip(uris(back), uris(expected), strict=True):
-                assert ours == theirs if "7FE000" in theirs.rpartition("/")[2] else ours in by_hash
-            assert without_uris(back) == without_uris(expected)
-            alone = parsed(
-                made.documents[
-                    f"studies/{study}/deduplicated/instances/{documents.directory_name(value(expected, '00080018'))}.gz"
-                ]
-            )
-            assert alone[-1] == one or len({value(held, "00080018") for held in whole}) < len(whole)
+            assert list(one) == list(expected)
+            assert without_uris(one) == without_uris(expected)
+            for ours, theirs in zip(uris(one), uris(expected), strict=True):
+                if "7FE000" in theirs.rpartition("/")[2]:
+                    assert ours == f"/studies/{study}/{theirs}"
+                else:
+                    assert ours.removeprefix("/") in made.documents
+            name = documents.directory_name(value(expected, "00080018"))
+            (alone,) = put_together(made, f"{below}/instances/{name}.gz")
+            assert alone == one or len({value(held, "00080018") for held in whole}) < len(whole)
             seen += 1
     assert seen > 500
+
+
+def put_together(made: Made, path: str) -> list[dict[str, Any]]:
+    """Return the instances of a deduplicated list, their URIs from the root."""
+    known = {}
+    instances = []
+    for one in parsed(made.documents[path]):
+        block = max(tag[6:] for tag in one if one[tag].get("Value") == ["dedupped"])
+        kind = value(one, f"0009{block}12")
+        if kind == "instance":
+            instances.append(one)
+        else:
+            known[value(one, f"0009{block}11")] = one
+    return [from_root(rebuilt(one, known), f"/{path}") for one in instances]
+
+
+def from_root(held: Any, base: str) -> Any:
+    """Return a document with URIs that lead from the root (RFC 3986 5)."""
+    if isinstance(held, list):
+        return [from_root(one, base) for one in held]
+    if isinstance(held, dict):
+        return {key: urljoin(base, one) if key == "BulkDataURI" else from_root(one, base) for key, one in held.items()}
+    return held
 
 
 def without_uris(held: Any) -> Any:
