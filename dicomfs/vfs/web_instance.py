@@ -182,7 +182,11 @@ def open_ready(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile | Non
         return _picture(shelf, archive, node, wait=False)
     if node.kind == web.FRAME:
         parts = shelf.parts_ready(node.number)
-        return None if parts is None else composed.frame_file(parts, node.argument, archive.settings.boundary)
+        if parts is None:
+            return None
+        file = composed.frame_file(parts, node.argument, archive.settings.boundary)
+        file.prefetch()  # who opens a frame reads all of it
+        return file
     return None
 
 
