@@ -163,7 +163,8 @@ def _opened(archive: "Archive", ino: int) -> "Picture":
             return picture
     _held.clear()
     parts = Parts.open(archive, ino)
-    picture = Picture(io.BufferedReader(_Source(parts), _BUFFER), parts.part10, parts.frames, parts.read)
+    file = io.BufferedReader(_Source(parts), _BUFFER)
+    picture = Picture(file, parts.data, parts.part10, parts.frames, parts.read)
     _held.append((archive, ino, picture))
     return picture
 

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from dicomfs.dicom import picture_colour, picture_window
+from dicomfs.dicom.encoding import Data
 from dicomfs.dicom.frames import Frames, Read
 from dicomfs.dicom.part10 import Part10
 from dicomfs.dicom.picture_decode import CannotShow, Layout, decode
 from dicomfs.dicom.picture_file import LARGEST
+from dicomfs.dicom.walk import Walk
 from dicomfs.errors import DicomfsError
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ _OF_FRAMES: Final = ("FrameVOILUTSequence", "PixelValueTransformationSequence", 
 """Functional groups whose attributes take the place of the instance's own (PS3.3 C.7.6.16.2)."""
 _PIXELS: Final = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _SPACINGS: Final = ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing")
+_LONGEST_PLAIN: Final = 1 << 17
+"""A table of 16 bits takes as much."""
 _MOST_STRETCHED: Final = 8.0
 """Pixels that claim to be longer or wider than this are taken to be square."""
 
@@ -72,14 +76,14 @@ class Picture:
     Nothing is raised for one that is no image: it has no rows, no columns, and no frame to show.
     """
 
-    def __init__(self, file: BinaryIO, part10: Part10, frames: Frames, read: Read) -> None:
-        """Read the header from a file of the instance's data; `frames` and `read` are where its frames come from.
+    def __init__(self, file: BinaryIO, data: Data, part10: Part10, frames: Frames, read: Read) -> None:
+        """Read the header from a file of the instance's data, or from `data`, where bulk may be missing.
 
-        Raises what the file does.
+        `frames` and `read` are where its frames come from. Raises what the file does.
         """
         self._frames = frames
         self._read = read
-        self._rules, self._keyword, self._trouble = _header(file, part10)
+        self._rules, self._keyword, self._trouble = _header(file, data, part10)
         self.rows = self._whole("Rows", 0)
         self.columns = self._whole("Columns", 0)
         self.samples = self._whole("SamplesPerPixel", 1)
@@ -177,12 +181,26 @@ class Picture:
         return absent if found is None else int(found)
 
 
-def _header(file: BinaryIO, part10: Part10) -> tuple["Dataset", str, str]:
+def _header(file: BinaryIO, data: Data, part10: Part10) -> tuple["Dataset", str, str]:
     """Read the attributes that count.
 
     Returns them, the keyword of the element with the pixels if there is one, and what is wrong with the header.
     """
     from pydicom.dataset import Dataset
+
+    try:
+        with _quiet():
+            try:
+                return *_read(file, part10), ""
+            except (DicomfsError, MemoryError):
+                raise
+            except Exception:  # noqa: BLE001 - pydicom raises whatever it likes where bytes are not what they should be
+                return *_read_plain(data, part10), ""
+    except MemoryError:
+        return Dataset(), "", "it takes too much memory"
+
+
+def _read(file: BinaryIO, part10: Part10) -> tuple["Dataset", str]:
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
 
@@ -194,19 +212,32 @@ def _header(file: BinaryIO, part10: Part10) -> tuple["Dataset", str, str]:
         met = int(tag)
         return met in _PIXELS
 
-    try:
-        with _quiet():
-            file.seek(part10.start)
-            tags = [Tag(keyword) for keyword in _KEYWORDS]
-            rules = read_dataset(file, implicit, little, stop_when=stop, specific_tags=list(tags))
-            rules.set_original_encoding(implicit, little)
-    except DicomfsError:
-        raise
-    except MemoryError:
-        return Dataset(), "", "it takes too much memory"
-    except Exception:  # noqa: BLE001 - pydicom raises whatever it likes where bytes are not what they should be
-        return Dataset(), "", "its header cannot be read"
-    return rules, _PIXELS.get(met, ""), ""
+    file.seek(part10.start)
+    tags = [Tag(keyword) for keyword in _KEYWORDS]
+    rules = read_dataset(file, implicit, little, stop_when=stop, specific_tags=list(tags))
+    rules.set_original_encoding(implicit, little)
+    return rules, _PIXELS.get(met, "")
+
+
+def _read_plain(data: Data, part10: Part10) -> tuple["Dataset", str]:
+    """Return the attributes but for sequences: they may not end, or lie too deep in each other for pydicom."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.dataset import Dataset
+    from pydicom.tag import BaseTag, Tag
+
+    encoding = part10.encoding
+    walk = Walk(data, part10.start, len(data), encoding, frozenset((*map(Tag, _KEYWORDS), *_PIXELS)))
+    rules = Dataset()
+    for tag, (number, start, end) in walk.found.items():
+        vr = encoding.vr_names.get(number)
+        if vr != "SQ" and tag not in _PIXELS and end - start <= _LONGEST_PLAIN:
+            value = bytes(data[start:end])
+            known = None if encoding.implicit else vr
+            rules[tag] = RawDataElement(
+                BaseTag(tag), known, end - start, value, start, encoding.implicit, not encoding.big
+            )
+    rules.set_original_encoding(encoding.implicit, not encoding.big)
+    return rules, next((keyword for tag, keyword in _PIXELS.items() if tag in walk.found), "")
 
 
 def _pair(rules: "Dataset", keyword: str) -> float | None:

@@ -104,9 +104,9 @@ class _Window:
         import numpy as np
 
         counted = np.isfinite(values) if values.dtype.kind == "f" else None
-        padding = number(rules, "PixelPaddingValue")
+        padding = _signed(number(rules, "PixelPaddingValue"), values)
         if padding is not None:
-            limit = number(rules, "PixelPaddingRangeLimit")
+            limit = _signed(number(rules, "PixelPaddingRangeLimit"), values)
             low, high = sorted((padding, padding if limit is None else limit))
             real = (values < low) | (values > high)
             counted = real if counted is None else counted & real
@@ -117,6 +117,11 @@ class _Window:
         if self._modality is not None:
             ends = self._meant(np.unique(kept))
         return float(ends.min()), float(ends.max())
+
+
+def _signed(value: float | None, values: "Values") -> float | None:
+    """Return a number that is one of the values: signed as those are, though its VR often says otherwise."""
+    return value - _TABLE_SPAN if value is not None and value > 0x7FFF and values.dtype.kind == "i" else value
 
 
 def _window(rules: "Dataset") -> tuple[float, float, str] | None:

@@ -28,12 +28,12 @@ def picture(data: bytes) -> Picture:
     """Return a Part 10 file as a picture; what is no DICOM at all has no header either."""
     part10 = part10s.locate(data)
     if part10 is None:
-        return Picture(io.BytesIO(b""), Part10(0, EXPLICIT_LITTLE, "", {}), Frames(), read_of(b""))
+        return Picture(io.BytesIO(b""), b"", Part10(0, EXPLICIT_LITTLE, "", {}), Frames(), read_of(b""))
     if part10.deflated:
         data = bytes(part10s.inflated(data, part10.start))
         part10 = part10s.locate(data)
         assert part10 is not None
-    return Picture(io.BytesIO(data), part10, find_frames(data, part10, read_of(data)), read_of(data))
+    return Picture(io.BytesIO(data), data, part10, find_frames(data, part10, read_of(data)), read_of(data))
 
 
 def read_of(data: bytes) -> Read:

@@ -114,6 +114,8 @@ def test_monochrome1_is_inverted() -> None:
 def test_padding_is_left_out_of_the_range() -> None:
     values = np.array([[-2000, 0, 50, 100]], np.int16)
     assert greys(image(values, PixelPaddingValue=-2000)) == [0, 0, 128, 255]
+    unsigned = image(values, PixelPaddingValue=-2000).replace(b"\x20\x01SS", b"\x20\x01US")
+    assert greys(unsigned) == [0, 0, 128, 255]  # a common mistake
     limited = np.array([[-2000, -1500, 0, 50, 100]], np.int16)
     assert greys(image(limited, PixelPaddingValue=-2000, PixelPaddingRangeLimit=-1000)) == [0, 0, 0, 128, 255]
     assert greys(image(np.full((1, 2), -2000, np.int16), PixelPaddingValue=-2000)) == [0, 0]
@@ -564,6 +566,20 @@ def test_reasons() -> None:
     assert why_not(image(STEPS, BitsAllocated=12)) == "its pixels cannot be decoded"
 
 
+@pytest.mark.parametrize("syntax", [LITTLE, BIG, IMPLICIT])
+def test_sequences_that_pydicom_cannot_read_do_not_matter(syntax: str) -> None:
+    whole = image(STEPS, syntax=syntax, WindowCenter=50, WindowWidth=101, PixelPaddingValue=7)
+    order, implicit = (">" if syntax == BIG else "<"), syntax == IMPLICIT
+    begin = struct.pack(
+        f"{order}HHI" if implicit else f"{order}HH2sHI", 0x0040, 0x0275, *([] if implicit else [b"SQ", 0]), 0xFFFFFFFF
+    )
+    item = struct.pack(f"{order}HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    ends = struct.pack(f"{order}HHI", 0xFFFE, 0xE00D, 0) + struct.pack(f"{order}HHI", 0xFFFE, 0xE0DD, 0)
+    at = whole.index(struct.pack(f"{order}HH", 0x7FE0, 0x0010))
+    deep = whole[:at] + (begin + item) * 400 + ends * 400 + whole[at:]
+    assert greys(deep) == [1, 65, 129, 193, 255, 255]
+
+
 def test_object_without_pixels_needs_no_reason() -> None:
     data = image(STEPS)
     without = data[: data.index(b"\xe0\x7f\x10\x00OW")]
@@ -622,7 +638,7 @@ def test_frames_are_read_alone() -> None:
             read.append(end - start)
             return data[start:end]
 
-        found = Picture(header, part10, find_frames(data, part10, read_of(data)), counted)
+        found = Picture(header, data, part10, find_frames(data, part10, read_of(data)), counted)
         assert header.tell() < 2000 < len(data)
         assert np.array_equal(found.frame(50), shown(data, 50))
         assert sum(read) <= 64 * 64 * 2
