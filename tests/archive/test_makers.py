@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HURTFUL = "tests.archive.hurtful"
-SHORT = {"picture": Limits(1.5, 1 << 30), "series": Limits(1.5, 1 << 30)}
+SHORT = {"picture": Limits(3, 1 << 30), "series": Limits(3, 1 << 30)}
 LONG = {"picture": Limits(60, 1 << 30), "series": Limits(60, 1 << 30)}
 
 
