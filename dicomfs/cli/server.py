@@ -84,7 +84,6 @@ def _mounted(archive: Path, directory: Path, ending: Ending, children: ExitStack
 
 
 def _listening(nginx: str, port: int, directory: Path, ending: Ending, children: ExitStack) -> Child:
-    (directory / "temp").mkdir()
     command = [nginx, "-p", f"{directory}/", "-c", f"{directory}/nginx.conf", "-e", "stderr", "-g", "daemon off;"]
     child = Child(command, directory / "nginx.log")
     children.callback(child.end)

@@ -244,7 +244,6 @@ def test_the_printed_configuration(archive: Path, tree: Path, tmp_path: Path, bo
         if "--site" in options:
             text = f"events {{ }}\nhttp {{\n{text}}}\n"
         (tmp_path / "nginx.conf").write_text(text)
-        (tmp_path / "temp").mkdir(exist_ok=True)
         command = [program(), "-t", "-q", "-p", f"{tmp_path}/", "-c", f"{tmp_path}/nginx.conf", "-e", "stderr"]
         tried = subprocess.run([*command, "-g", f"pid {tmp_path}/pid;"] if "--site" in options else command,
                                capture_output=True, text=True, timeout=30)  # fmt: skip

@@ -99,6 +99,7 @@ def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
 
     page.route("**/*", stay)
     page.on("pageerror", lambda error: failed.append(str(error)))
+    page.on("console", lambda said: failed.append(said.text) if "Content Security Policy" in said.text else None)
     page.on("response", lambda answer: failed.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
     yield page
     page.screenshot(path=tmp_path / "page.png")
