@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 Key: TypeAlias = tuple[str, int]
 
 KINDS: Final = (
-    "metadata", "index", "instance", "dedup", "study", "series", "deduplicated", "studies", "list", "kept", "query", "objects",
+    "metadata", "index", "instance", "dedup", "study", "series", "deduplicated", "studies", "list",
+    "kept", "query", "objects",
 )  # fmt: skip
 """What keys may begin with; the last three are records of whoever makes the next bundle."""
 CARD_KINDS: Final = ("none", "image", "pdf", "video")

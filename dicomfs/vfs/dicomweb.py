@@ -98,6 +98,8 @@ class DicomWeb:
         return None
 
     def _document(self, view: "View", family: int, number: int, kind: int) -> Attributes | None:
+        if family == web.ALL and number:
+            return None
         held = self._bundle(view, family, number)
         extent = held.bundle.get((DOCUMENTS[family, kind & ~PLAIN], number if family == web.INSTANCE else 0))
         if extent is None:
@@ -163,7 +165,7 @@ class DicomWeb:
         if node.kind == web.DEDUPLICATED:
             held = self._shelf.study(view, node.number)
             if name == f"{held.bundle.name}.gz".encode() and held.bundle.name:
-                return self._document(view, web.STUDY, node.number, web.LIST)
+                return self._document(view, web.STUDY, node.number, web.HASHED)
             return None
         if node.kind == web.DEDUPLICATED_INSTANCES:
             name, dot, _ = name.partition(b".gz")
@@ -237,7 +239,7 @@ class DicomWeb:
                 found.append(_entry(name, entry, cookie))
         if node.kind == web.DEDUPLICATED and node.family == web.STUDY and after < _FIRST_CHILD - 1:
             held = self._shelf.study(view, node.number)
-            document = self._document(view, web.STUDY, node.number, web.LIST)
+            document = self._document(view, web.STUDY, node.number, web.HASHED)
             if document is not None and held.bundle.name:
                 found.append(_entry(f"{held.bundle.name}.gz".encode(), document, _FIRST_CHILD - 1))
         return found

@@ -115,23 +115,26 @@ class Shelf:
     def picture(self, job: tuple[int, ...]) -> DiskFile:
         """Open the picture of a job (`pictures.make`), made if it has to be; wait as long as it takes."""
         found = self.picture_ready(job)
-        if found is not None:
-            return found
-        cache, makers = self._ready()
-        makers.make(("picture", job))
-        try:
-            return DiskFile(str(pictures.path(cache, *job[:3])))
-        except OSError as error:
-            raise Damaged(f"a picture that was made is not in the cache ({error.strerror})") from error
+        if found is None:
+            _, makers = self._ready()
+            makers.make(("picture", job))
+            found = self.picture_ready(job)
+        if found is None:
+            raise Damaged("a picture that was made is not in the cache")
+        return found
 
     def picture_ready(self, job: tuple[int, ...]) -> DiskFile | None:
         """Open a picture if it is made already."""
         if self._cache is None:
             return None
         try:
-            return DiskFile(str(pictures.path(self._cache, *job[:3])))
+            file = DiskFile(str(pictures.path(self._cache, *job[:3])))
         except OSError:
             return None
+        if file.size != _picture_bytes(job):  # cut off by a power failure, or of another header
+            file.close()
+            return None
+        return file
 
     def _ready(self) -> tuple[Path, Makers]:
         with self._lock:
@@ -184,3 +187,11 @@ def _newest(path: Path, stamp_length: int) -> tuple[Bundle, str]:
                 if entry.name.startswith(prefix):
                     path, stamp_length = Path(entry.path), len(entry.name) - len(prefix)
     raise Damaged("a document that was made is not in the cache")
+
+
+def _picture_bytes(job: tuple[int, ...]) -> int:
+    """Return how long the picture of a job is."""
+    if job[2] == pictures.THUMBNAIL:
+        return pictures.THUMBNAIL_BYTES
+    rows, columns, colour = job[3:]
+    return pictures.rendered_bytes(rows, columns, bool(colour))

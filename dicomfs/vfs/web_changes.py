@@ -117,7 +117,7 @@ def parent(view: "View", node: Node) -> INode | None:
 def _parent_in_study(node: Node) -> INode:
     if node.kind == web.DIRECTORY:
         return DICOMWEB_STUDIES
-    if node.kind == web.DEDUPLICATED_INSTANCES:
+    if node.kind == web.DEDUPLICATED_INSTANCES or node.kind & ~1 == web.HASHED:
         return web.inode(web.STUDY, node.number, web.DEDUPLICATED)
     if node.kind & ~1 == web.BELOW_INDEX:
         return web.inode(web.STUDY, node.number, web.BELOW)

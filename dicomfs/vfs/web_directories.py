@@ -52,7 +52,7 @@ NAMES: Final = {
     | _unlisted(index_json=web.INDEX + PLAIN, studies=web.INDEX + PLAIN, metadata=web.METADATA + PLAIN),
     (web.STUDY, web.BELOW): _listed(index_json_gz=web.BELOW_INDEX) | _unlisted(index_json=web.BELOW_INDEX + PLAIN),
     (web.STUDY, web.DEDUPLICATED): _listed(instances=web.DEDUPLICATED_INSTANCES)
-    | _unlisted(index_json_gz=web.LIST, index_json=web.LIST + PLAIN),
+    | _unlisted(index_json_gz=web.HASHED, index_json=web.HASHED + PLAIN),
     (web.SERIES, web.DIRECTORY): _listed(
         metadata_gz=web.METADATA, instances_gz=web.INDEX, thumbnail=web.POSTER, instances=web.BELOW
     )
@@ -75,20 +75,18 @@ DOCUMENTS: Final = {
     (web.STUDY, web.BELOW_INDEX): "series",
     (web.STUDY, web.METADATA): "metadata",
     (web.STUDY, web.LIST): "deduplicated",
+    (web.STUDY, web.HASHED): "list",
     (web.SERIES, web.INDEX): "index",
     (web.SERIES, web.METADATA): "metadata",
     (web.INSTANCE, web.METADATA): "instance",
     (web.INSTANCE, web.LIST): "dedup",
 }
 """Under which key a bundle has the document."""
-TWICE: Final = frozenset(
-    {(web.STUDY, web.INDEX), (web.STUDY, web.BELOW_INDEX), (web.STUDY, web.LIST), (web.SERIES, web.INDEX)}
-)
+TWICE: Final = frozenset({(web.STUDY, web.INDEX), (web.STUDY, web.BELOW_INDEX), (web.SERIES, web.INDEX)})
 """Documents with two listed names."""
 
 DIRECTORIES: Final = frozenset(
     {
-        *((web.ALL, kind) for kind in (web.DIRECTORY,)),
         *((web.STUDY, kind) for kind in (web.DIRECTORY, web.BELOW, web.BULKDATA)),
         *((web.STUDY, kind) for kind in (web.DEDUPLICATED, web.DEDUPLICATED_INSTANCES)),
         *((web.SERIES, kind) for kind in (web.DIRECTORY, web.BELOW)),

@@ -19,13 +19,12 @@ STUDY, SERIES, INSTANCE, ALL = 1, 2, 3, 7
 BULK, BRANCH, TWIG = 4, 5, 6
 """Families of a study's `bulkdata/`, by hash: the files, its directories, and theirs."""
 
-# Kinds within a family. From DOCUMENTS on they are documents: even ones are gzip members, odd ones the same plain.
+# Kinds within a family. Of documents, even ones are gzip members, and odd ones the same plain.
 DIRECTORY, BELOW, BULKDATA = 0, 1, 2
 DEDUPLICATED, DEDUPLICATED_INSTANCES = 3, 4  # of a study
 POSTER = 5  # of a study or series: the thumbnail of one of its instances
 RENDERED, FRAME, FRAME_GZ, PICTURE, VALUE, THUMBNAIL, PIXELDATA, PART10, WHOLE = range(3, 12)  # of an instance
-INDEX, BELOW_INDEX, METADATA, LIST = 8, 10, 12, 14
-DOCUMENTS: Final = {ALL: INDEX, STUDY: INDEX, SERIES: INDEX, INSTANCE: METADATA}
+HASHED, INDEX, BELOW_INDEX, METADATA, LIST = range(6, 16, 2)
 
 _FAMILY_SHIFT: Final = 60
 _NUMBER_SHIFT: Final = 28
