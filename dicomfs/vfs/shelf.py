@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dicomfs.archive.catalog import View
 
 _BUNDLES: Final = 512
-_PARTS: Final = 128
+_PARTS: Final = 32
 _ATTEMPTS: Final = 3
 GRACE_S: Final = 0.5
 """A bundle that is out of date is good enough for so long after it was made: an import that commits all the time

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
+from dicomfs.archive.documents import directory_name
 from tests.builders import uid
 from tests.web.conftest import SLICES, Stocked, dicomfs
 
@@ -37,8 +38,9 @@ NOT_DECODED = {
 """pydicom alone has no decoder for these, or none for 12 bits: there, frames must be the fragments themselves."""
 
 
-# What is no UID (PS3.5 9.1) is not the name of its directory either, so no client that goes by UIDs finds it.
-is_uid = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*").fullmatch
+def is_uid(uid: str) -> bool:
+    """Say whether a client that goes by UIDs finds it: what is none (PS3.5 9.1) is not its directory's name either."""
+    return directory_name(uid) == uid
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,18 @@ def test_a_series_to_its_last_slice(page: Page, stocked: Stocked) -> None:
         assert one.sum == values(source, 0).sum()
         assert one.greys > 20
     assert len({one.total for one in seen}) == SLICES
+    if wanted := os.environ.get("DICOMFS_SCREENSHOT"):
+        draw_for_the_readme(page, stocked, wanted)
+
+
+def draw_for_the_readme(page: Page, stocked: Stocked, path: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 720})
+    view(page, stocked, uid("DFS-WEB", 1), uid("DFS-WEB", 1, 1))
+    for index in range(1, SLICES // 2):
+        scrolled(page, index)
+    page.mouse.move(140, 600)
+    page.wait_for_timeout(2000)  # the thumbnails come last
+    page.screenshot(path=path)
 
 
 @pytest.mark.timeout(90)
@@ -209,15 +221,3 @@ def test_draws(page: Page, stocked: Stocked, path: str, frame: int) -> None:
     assert found.sum == values(source, frame - 1).sum()
     assert found.greys > 50
     assert found.lit > 0.05
-
-
-@pytest.mark.timeout(90)
-@pytest.mark.skipif("DICOMFS_SCREENSHOT" not in os.environ, reason="draws the picture of README.md only when asked to")
-def test_the_picture_of_the_readme(page: Page, stocked: Stocked) -> None:
-    page.set_viewport_size({"width": 1280, "height": 720})
-    view(page, stocked, uid("DFS-WEB", 1), uid("DFS-WEB", 1, 1))
-    for index in range(1, SLICES // 2):
-        scrolled(page, index)
-    page.mouse.move(140, 600)
-    page.wait_for_timeout(2000)  # the thumbnails come last
-    page.screenshot(path=os.environ["DICOMFS_SCREENSHOT"])
