@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.catalog import View
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Rises when documents of the same archive change."""
 STUDIES: Final = 0
 """The number under which the list of all studies goes."""
 
 
-_UID: Final = re.compile(r"(?=.{1,120}\Z)[0-9]+(?:\.[0-9]+)*").fullmatch
+_UID: Final = re.compile(r"(?=.{1,120}\Z)[0-9]+(?:\.[0-9]+)*|[0-9a-f]{32,64}").fullmatch
+"""A UID (PS3.5 9.1), however long, or a hash in its place: clients ask for these by what the documents say."""
 _IN_DIRECTORY: Final = 8
 """How many bits of numbers share a directory: who makes a bundle looks through it for earlier ones."""
 
@@ -68,10 +69,7 @@ def path(cache: Path, kind: str, number: int, stamp: str) -> Path:
 
 
 def directory_name(uid: str) -> str:
-    """Return a UID as the name of a directory: itself if it looks like one, else ASCII, legal and with a hash.
-
-    Longer ones than PS3.5 9.1 allows are common, and clients ask for them as they are.
-    """
+    """Return a UID as the name of a directory: itself if it looks like one, else ASCII, legal and with a hash."""
     if _UID(uid):
         return uid
     legal = names.component(uid.encode("ascii", "ignore").decode())

@@ -72,7 +72,8 @@ _INSTANCE_REQUIRED: Final = {
 def study(found: Study, patient: Patient, series: int, instances: int) -> str:
     """Return the object of a study with so many series and instances."""
     held = [_CHARACTER_SET, _ONLINE]
-    held.append((0x00080061, _element("CS", "\\".join(found.modalities))))
+    if found.modalities:  # without a value OHIF takes the whole list for broken
+        held.append((0x00080061, _element("CS", "\\".join(found.modalities))))
     _add(held, found.attributes, _STUDY_REQUIRED, _STUDY_KNOWN)
     _add(held, patient.attributes, _PATIENT_REQUIRED, _PATIENT_KNOWN)
     held.append((0x00201206, _element("IS", series)))

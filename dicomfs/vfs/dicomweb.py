@@ -117,9 +117,9 @@ class DicomWeb:
         middle = self._bundle(view, family, number).bundle.middle
         if not middle:
             return None
-        # It is another file when another instance is in the middle.
+        # It is another file when another instance is in the middle, and that must show: web caches go by time and size.
         ino = web.inode(family, number, web.POSTER, middle % web.ARGUMENTS)
-        return instances.thumbnail(view, middle)._replace(ino=ino)
+        return instances.thumbnail(view, middle)._replace(ino=ino, mtime_ns=self._mtime(view, family, number))
 
     def _bundle(self, view: "View", family: int, number: int) -> Held:
         if family == web.ALL:
