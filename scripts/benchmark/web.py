@@ -154,7 +154,21 @@ def probe_web(stage: Stage) -> None:
                 }
                 per = "frames" if probe == "web-first" else "MB"
                 compete(stage.results, probe, contestants, stage.rounds, work=work, per=per)
+            if machine.DROPS_CACHES:
+                contestants = {name: _from_disk(port, paths) for name, port in served.values()}
+                compete(stage.results, "web-disk", contestants, stage.rounds, work=size, per="MB")
     stage.clear("web")
+
+
+def _from_disk(port: int, paths: Sequence[str]) -> Run:
+    """Return a run that starts with nothing in memory."""
+
+    def run() -> float:
+        machine.drop_caches()
+        machine.warm_programs()
+        return _fetch(port, paths)
+
+    return run
 
 
 def _frames(archive: Path, slices: int) -> list[str]:
