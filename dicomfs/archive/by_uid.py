@@ -16,6 +16,14 @@ class ByUid(Reading):
 
     __slots__ = ()
 
+    def mtime_ns_of_study(self, key: int) -> int:
+        """Return when a study was last added to."""
+        return int(tables.STUDY.unpack_from(self._get("study", key))[4])
+
+    def mtime_ns_of_series(self, key: int) -> int:
+        """Return when a series was last added to."""
+        return int(tables.SERIES.unpack_from(self._get("series", key))[3])
+
     def shown(self, study: int, series: int = 0) -> int:
         """Return how many instances trees of UIDs show of a study, or of one of its series."""
         table, number = ("series", series) if series else ("study", study)

@@ -25,6 +25,8 @@ _MAP_NORESERVE: Final = 0x4000
 """Linux: pages are counted when they are written, which most of these never are."""
 _WHOLE_AT_MOST: Final = part10s.INFLATED_AT_MOST
 _STEP: Final = 1 << 22
+_WALKED_AT_ONCE: Final = 1 << 16
+"""A header of up to this length is walked while others wait: less than a millisecond, a tenth of a second at worst."""
 _READS_AT_ONCE: Final = 64
 """How often bulk may be read to find frames while others wait."""
 
@@ -104,7 +106,7 @@ class Parts:
     def open_ready(cls, archive: Archive, ino: int) -> "Parts | None":
         """Return the same with its frames if nothing has to be waited for, else None. For one thread only."""
         file = archive.open_instance_ready(ino)
-        if file is None:
+        if file is None or file.literal_length > _WALKED_AT_ONCE:
             return None
         data, exact = _skeleton(file)
         if not exact:

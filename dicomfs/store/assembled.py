@@ -36,6 +36,7 @@ class AssembledFile:
         if recipe.literal_length != len(literals):
             raise Damaged("a file's header is not as long as its recipe says")
         self.size = recipe.size
+        self.literal_length = len(literals)
         self._recipe = recipe
         self._literals = literals
         self._blobs = blobs

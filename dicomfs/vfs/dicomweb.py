@@ -76,9 +76,9 @@ class DicomWeb:
 
     def _mtime(self, view: "View", family: int, number: int) -> int:
         if family == web.STUDY:
-            return view.study(number).mtime_ns
+            return view.mtime_ns_of_study(number)
         if family == web.SERIES:
-            return view.series(number).mtime_ns
+            return view.mtime_ns_of_series(number)
         if family == web.INSTANCE:
             return view.instance_inode(number).mtime_ns
         return self._top_mtime(view)

@@ -94,7 +94,12 @@ class Shelf:
     def parts(self, ino: int) -> Parts:
         """Return an instance taken apart; wait as long as it takes. Raise NotFound or Damaged."""
         found = self._parts.get(ino)
-        return self._keep(ino, Parts.open(self._archive, ino)) if found is None else found
+        if found is None:
+            found = Parts.open(self._archive, ino)
+            with suppress(Damaged):  # which concerns who asks for the frames
+                _ = found.frames  # found here, where nobody else waits
+            self._keep(ino, found)
+        return found
 
     def parts_ready(self, ino: int) -> Parts | None:
         """Return the same if nothing has to be waited for, else None. For one thread only."""

@@ -37,12 +37,12 @@ def _directory(shelf: "Shelf", view: "View", study: int, digits: str) -> Attribu
     if next(bundle.hashed(digits), None) is None:
         return None
     family = web.BRANCH if len(digits) == BRANCH_DIGITS else web.TWIG
-    return Attributes(web.coded(family, study, int(digits, 16)), True, 0, view.study(study).mtime_ns, 1)
+    return Attributes(web.coded(family, study, int(digits, 16)), True, 0, view.mtime_ns_of_study(study), 1)
 
 
 def _file(view: "View", node: Node, found: "Hashed") -> Attributes:
     return Attributes(
-        web.coded(web.BULK, node.number, node.code), False, _size(found), view.study(node.number).mtime_ns, 1
+        web.coded(web.BULK, node.number, node.code), False, _size(found), view.mtime_ns_of_study(node.number), 1
     )
 
 
@@ -101,7 +101,7 @@ def _node(study: int, code: int) -> Node:
 def entries(shelf: "Shelf", view: "View", node: Node, after: int) -> Iterator[Entry]:
     """Return the entries of one of these directories, whose cookies follow their names; raise NotReady."""
     bundle = shelf.study(view, node.number).bundle
-    mtime_ns = view.study(node.number).mtime_ns
+    mtime_ns = view.mtime_ns_of_study(node.number)
     digits = _digits(node)
 
     def directories() -> Iterator[Entry]:

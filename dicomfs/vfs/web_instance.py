@@ -46,7 +46,11 @@ def has(shelf: "Shelf", view: "View", node: Node) -> bool:
     if node.kind in (web.METADATA, web.METADATA + 1, web.THUMBNAIL, web.PART10):
         return True
     if node.kind == web.BELOW:
-        return _parts(shelf, node.number).frames.count > 0  # who wants frames alone needs no documents
+        try:
+            card = _card(shelf, view, node.number)
+        except NotReady:  # who wants frames alone needs no documents
+            return _parts(shelf, node.number).frames.count > 0
+        return card is not None and card.frames > 0
     card = _card(shelf, view, node.number)
     if card is None:
         return False
