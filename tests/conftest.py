@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# How long anything takes is no test's business: machines are busy.
+settings.register_profile("dicomfs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dicomfs")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

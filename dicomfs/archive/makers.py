@@ -166,6 +166,7 @@ class Makers:
         reason = ""
         while True:
             try:
+                fresh = process is None or process.ended
                 if process is None or process.ended:
                     process = self._start(process)
                 failed = process.ask(name, args, reason, limits)
@@ -181,6 +182,9 @@ class Makers:
                 return None, None if failed is None else _error(kind, told)
             if self._closed:
                 return None, Refused(_ENDED)
+            if not fresh and told != _TOO_LONG:
+                process = None  # it may have been killed before it had heard of this job
+                continue
             if name != "picture" or reason:
                 return None, Damaged(f"the process that made {name} {args} was ended: {told}")
             process, reason = None, told

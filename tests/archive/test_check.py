@@ -44,7 +44,7 @@ class Whole(NamedTuple):
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     path = tmp_path_factory.mktemp("check") / "archive"
     Archive.init(path)
-    add(path, make_instance("SR"), make_instance(number=2))
+    add(path, make_instance("SR"), make_instance(number=2), make_instance("SR", attributes={"Manufacturer": "another"}))
     others = [make_instance(patient="DFS-2", number=number, rows=48, columns=48) for number in (1, 2)]
     plain = make_instance("US", patient="DFS-3", transfer_syntax=JPEG, rows=80, columns=80)
     add(
