@@ -259,15 +259,28 @@ class Bundle:
             for digest, kind, offset, size, crc, length in PIECE.iter_unpack(self._pieces)
         }
 
-    def hashed(self, prefix: str = "") -> Iterator[Hashed]:
-        """Walk the values and objects of a study whose SHA-256 begins with these hexadecimal digits, in order."""
-        first = bytes.fromhex((prefix + "0" * 64)[:64])
+    def hashed(self, prefix: str = "", start: str = "") -> Iterator[Hashed]:
+        """Walk the values and objects of a study whose SHA-256 begins with these hexadecimal digits, in order.
+
+        `start` are the digits after these from which on they are wanted.
+        """
+        first = bytes.fromhex((prefix + start + "0" * 64)[:64])
         count = len(self._hashed) // HASHED.size
         for number in range(bisect_left(range(count), first, key=self._sha256), count):
             found = self._file(number)
             if not found.sha256.startswith(prefix):
                 return
             yield found
+
+    def digits(self, prefix: str, length: int, first: int = 0) -> Iterator[int]:
+        """Walk the numbers that so many digits after a prefix are, from the `first` on; each is a bisection."""
+        while first < 1 << 4 * length:
+            found = next(self.hashed(prefix, f"{first:0{length}x}"), None)
+            if found is None:
+                return
+            digits = int(found.sha256[len(prefix) : len(prefix) + length], 16)
+            yield digits
+            first = digits + 1
 
     def _sha256(self, number: int) -> bytes:
         at = number * HASHED.size

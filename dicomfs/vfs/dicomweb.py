@@ -29,6 +29,7 @@ from dicomfs.vfs.node import (
 from dicomfs.vfs.plain import DocumentFile, TextFile
 from dicomfs.vfs.shelf import Held, Shelf
 from dicomfs.vfs.web_directories import DIRECTORIES, DOCUMENTS, NAMES, PLAIN, TWICE
+from dicomfs.vfs.web_lists import Lists
 from dicomfs.vfs.web_numbers import Node
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class DicomWeb:
         self._archive = archive
         self._created_ns = created_ns
         self._shelf = Shelf(archive)
+        self._lists = Lists(archive, self._shelf)
         self._changes = web_changes.Journal(archive, self._shelf)
 
     # What there is ----------------------------------------------------------------------------------
@@ -168,8 +170,8 @@ class DicomWeb:
                 return self._document(view, web.STUDY, node.number, web.HASHED)
             return None
         if node.kind == web.DEDUPLICATED_INSTANCES:
-            name, dot, _ = name.partition(b".gz")
-            ino = self._instance_of_study(view, node.number, name) if dot else None
+            stem = name.removesuffix(b".gz")
+            ino = self._instance_of_study(view, node.number, stem) if stem != name else None
             return None if ino is None else self._document(view, web.INSTANCE, ino, web.LIST)
         number = self._number(view, node, name)
         if number is None or not _is_shown(view, node, number):
@@ -225,7 +227,7 @@ class DicomWeb:
                 if node.family in (web.BRANCH, web.TWIG) or (node.family, node.kind) == (web.STUDY, web.BULKDATA):
                     return web_bulk.entries(self._shelf, view, node, after)
                 if (node.family, node.kind) == (web.STUDY, web.DEDUPLICATED_INSTANCES):
-                    return self._lists(view, node.number, after)
+                    return self._lists.entries(view, node.number, after)
                 fixed = self._fixed(view, node, after)
             except NotFound:
                 return iter(())
@@ -253,26 +255,6 @@ class DicomWeb:
                 for number, uid, mtime_ns in _children(view, node, after):
                     if _is_shown(view, node, number) and (ino := web.inode(family, number)):
                         yield directory_name(uid).encode(), ino, True, 0, mtime_ns, 1, number
-
-    def _lists(self, view: "View", study: int, after: int) -> Iterator[Entry]:
-        """Return the lists of a study's single instances, of which each has one; raise NotReady."""
-        found: dict[str, tuple[INode, int, Held]] = {}
-        for series in view.series_of(study):
-            if not view.shown(study, series.key):
-                continue
-            held = self._shelf.series(view, series.key)
-            for name, ino, mtime_ns in held.bundle.cards.names():
-                if name not in found or ino < found[name][0]:
-                    found[name] = ino, mtime_ns, held
-
-        def listed() -> Iterator[Entry]:
-            for name, (ino, mtime_ns, held) in sorted(found.items(), key=lambda item: item[1][0]):
-                extent = held.bundle.get((DOCUMENTS[web.INSTANCE, web.LIST], ino))
-                if ino > after and extent is not None:
-                    document = web.inode(web.INSTANCE, ino, web.LIST, web.version(held.stamp))
-                    yield f"{name}.gz".encode(), document, False, extent.size, mtime_ns, 1, ino
-
-        return listed()
 
     def parent(self, ino: INode) -> INode | None:
         """Return the directory of a node."""

@@ -53,8 +53,7 @@ class Shelf:
         self._cache: Path | None = None
         self._own: Path | None = None
         self._makers: Makers | None = None
-        self.outdated: set[tuple[str, int]] = set()
-        """Bundles (kind, number) that were handed out though a commit had just made them untrue."""
+        self._outdated: set[tuple[str, int]] = set()
 
     def series(self, view: "View", number: int) -> Held:
         """Return the bundle of a series; raise NotReady."""
@@ -73,23 +72,35 @@ class Shelf:
         if found is not None and found.stamp == stamp:
             return found
         if found is not None and monotonic() - found.since_s < GRACE_S:
-            self.outdated.add((kind, number))
+            with self._lock:
+                self._outdated.add((kind, number))
             return found
-        raise NotReady(lambda: self._bring(kind, number, stamp))
+        raise NotReady(lambda: self.bring(kind, number, stamp))
 
-    def _bring(self, kind: str, number: int, stamp: str) -> None:
-        """Open a bundle, made anew if it has to be."""
+    def outdated(self) -> set[tuple[str, int]]:
+        """Return what bundles (kind, number) were handed out since the last call though a commit made them untrue."""
+        with self._lock:
+            found, self._outdated = self._outdated, set()
+        return found
+
+    def bring(self, kind: str, number: int, stamp: str) -> Held:
+        """Open a bundle, made anew if it has to be; wait as long as it takes."""
+        found = self._bundles.get((kind, number))
+        if found is not None and found.stamp == stamp:
+            return found
         cache, makers = self._ready()
         try:
             bundle = Bundle.open(documents.path(cache, kind, number, stamp))
         except (FileNotFoundError, Damaged):
             makers.make((kind, () if kind == "studies" else (number,)))
             bundle, stamp = _newest(documents.path(cache, kind, number, stamp), len(stamp))
+        found = Held(bundle, stamp, monotonic())
         with self._lock:
-            self._bundles[kind, number] = Held(bundle, stamp, monotonic())
+            self._bundles[kind, number] = found
             self._bundles.move_to_end((kind, number))
             while len(self._bundles) > _BUNDLES:
                 self._bundles.popitem(last=False)
+        return found
 
     def parts(self, ino: int) -> Parts:
         """Return an instance taken apart; wait as long as it takes. Raise NotFound or Damaged."""

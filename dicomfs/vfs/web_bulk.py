@@ -106,14 +106,10 @@ def entries(shelf: "Shelf", view: "View", node: Node, after: int) -> Iterator[En
 
     def directories() -> Iterator[Entry]:
         length, family = (BRANCH_DIGITS, web.BRANCH) if not digits else (TWIG_DIGITS, web.TWIG)
-        before = ""
-        for found in bundle.hashed(digits):
-            name = found.sha256[len(digits) : len(digits) + length]
-            cookie = int(name, 16) + 1
-            if name != before and cookie > after:
-                ino = web.coded(family, node.number, int(digits + name, 16))
-                yield name.encode(), ino, True, 0, mtime_ns, 1, cookie
-            before = name
+        for number in bundle.digits(digits, length, after):
+            name = f"{number:0{length}x}"
+            ino = web.coded(family, node.number, int(digits + name, 16))
+            yield name.encode(), ino, True, 0, mtime_ns, 1, number + 1
 
     def files() -> Iterator[Entry]:
         for code, found in _codes(bundle.hashed(digits)):

@@ -26,8 +26,8 @@ class Journal:
 
     def news(self) -> Changes:
         """Return what was committed since the last call, and what was told though it was out of date already."""
-        outdated, self._shelf.outdated = self._shelf.outdated, set()
         with self._archive.view() as view:
+            outdated = self._shelf.outdated()
             if view.seq == self._seq and not outdated:
                 return NOTHING
             found = view.changes(self._seq)

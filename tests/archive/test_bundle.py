@@ -204,3 +204,30 @@ def test_any_keys(tmp_path_factory: pytest.TempPathFactory, documents: dict[tupl
     bundle.remember()
     assert {key: bytes(bundle.document(key)) for key in documents} == documents
     assert bundle.get(("studies", 0)) is None
+
+
+def test_directories_of_hashes_are_had_without_reading_what_is_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = [sha256(b"%d" % number).digest() for number in range(2000)]
+    path = tmp_path / "cache" / "study-5-a.b"
+    with BundleWriter(path) as writer:
+        for digest in digests:
+            writer.add_value(digest, 7, NESTED)
+        writer.commit()
+    bundle = Bundle.open(path)
+    names = [digest.hex() for digest in digests]
+    assert list(bundle.digits("", 3)) == sorted({int(name[:3], 16) for name in names})
+    assert list(bundle.digits("a1", 1)) == sorted({int(name[2], 16) for name in names if name.startswith("a1")})
+    assert list(bundle.digits("", 3, 0x1000)) == []
+    read: list[int] = []
+    file = Bundle._file
+
+    def counted(self: Bundle, number: int) -> Hashed:
+        read.append(number)
+        return file(self, number)
+
+    monkeypatch.setattr(Bundle, "_file", counted)
+    some = [digits for digits, _ in zip(bundle.digits("", 3, 0x800), range(10), strict=False)]
+    assert some == [number for number in sorted({int(name[:3], 16) for name in names}) if number >= 0x800][:10]
+    assert len(read) <= 11

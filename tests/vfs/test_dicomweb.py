@@ -13,10 +13,11 @@ import pytest
 from pydicom.uid import MPEG4HP41, JPEG2000Lossless
 
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.bundle import Cards
 from dicomfs.archive.pictures import THUMBNAIL_BYTES
 from dicomfs.errors import NotFound
 from dicomfs.vfs import web_numbers as web
-from dicomfs.vfs.node import DICOMWEB, DICOMWEB_STUDIES, ROOT
+from dicomfs.vfs.node import DICOMWEB, DICOMWEB_STUDIES, PATIENCE, ROOT
 from tests.builders import make_instance, uid, write_study
 from tests.vfs.conftest import PatientTree, add
 
@@ -303,3 +304,39 @@ def test_listings_go_on_from_any_cookie(grow: Callable[..., Web], tmp_path: Path
         for at in range(len(whole)):
             assert list(made.tree.entries(ino, whole[at][-1])) == whole[at + 1 :]
         directories += [entry[1] for entry in whole if entry[2]]
+
+
+def test_a_study_of_many_series_lists_the_lists_of_all_their_instances(grow: Callable[..., Web]) -> None:
+    many = PATIENCE + 4
+    made = grow(*(make_instance("SR", series=number) for number in range(many)))
+    lists = f"studies/{uid('DFS-1', 1)}/deduplicated/instances"
+    directory = made.find(lists)
+    assert directory is not None
+    entries = list(made.tree.entries(directory))
+    assert {entry[0].decode() for entry in entries} == {f"{uid('DFS-1', 1, n, 1)}.gz" for n in range(many)}
+    for at, entry in enumerate(entries):
+        assert list(made.tree.entries(directory, entry[-1])) == entries[at + 1 :]
+        found = made.tree.lookup(directory, entry[0])
+        assert found is not None
+        assert (found.ino, found.size) == (entry[1], entry[3])
+
+
+def test_a_long_listing_of_lists_is_put_together_once(
+    grow: Callable[..., Web], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = grow(*(make_instance("SR", series=1 + n % 3, number=n) for n in range(30)))
+    directory = made.find(f"studies/{uid('DFS-1', 1)}/deduplicated/instances")
+    assert directory is not None
+    assert len(list(made.tree.entries(directory))) == 30
+    monkeypatch.setattr(Cards, "names", lambda _: pytest.fail("asked again"))
+    for entry in list(made.tree.entries(directory)):
+        list(made.tree.entries(directory, entry[-1]))
+
+
+def test_names_of_lists_end_where_they_end(grow: Callable[..., Web]) -> None:
+    made = grow(make_instance("SR"))
+    lists = f"studies/{uid('DFS-1', 1)}/deduplicated/instances"
+    (name,) = made.names(lists)
+    assert made.find(f"{lists}/{name}") is not None
+    for other in (f"{name}.gz", f"{name}x", name.removesuffix(".gz"), ".gz"):
+        assert made.find(f"{lists}/{other}") is None
