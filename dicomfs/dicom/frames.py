@@ -7,6 +7,8 @@ are fragments, which `fragments` puts together. Frames are served in little endi
 
 import re
 from array import array
+from itertools import accumulate
+from operator import sub
 from typing import Final
 
 from dicomfs.dicom.encoding import DOUBLE_FLOAT_PIXEL_DATA, FLOAT_PIXEL_DATA, PIXEL_DATA, Data, Encoding
@@ -117,6 +119,10 @@ class Frames:
         """Return how many bytes frame `number` has as it is served."""
         return sum(one.length for one in self.stretches(number))
 
+    def pieces(self, number: int) -> int:
+        """Return how many stretches frame `number` has, without making any."""
+        return 1 if 1 <= number <= self.count else 0
+
     def frame(self, number: int, read: Read) -> bytes:
         """Return frame `number` as it is served."""
         parts = [one.served(read(one.start, one.end), 0, one.length) for one in self.stretches(number)]
@@ -152,6 +158,19 @@ class EncapsulatedFrames(Frames):
         self._starts = found.starts
         self._ends = found.ends
         self._bounds = bounds
+        # Of all fragments before each, for one frame may have a million of them.
+        self._lengths = array("Q", accumulate(map(sub, found.ends, found.starts), initial=0))
+
+    def pieces(self, number: int) -> int:
+        """Return how many fragments frame `number` has."""
+        return self._bounds[number] - self._bounds[number - 1] if 1 <= number <= self.count else 0
+
+    def length(self, number: int) -> int:
+        """Return how many bytes frame `number` has as it is served."""
+        if not self.pieces(number):
+            return super().length(number)
+        first, last = self._bounds[number - 1], self._bounds[number]
+        return int(self._lengths[last] - self._lengths[first])
 
     def _stretches(self, number: int) -> list[Stretch]:
         own = slice(self._bounds[number - 1], self._bounds[number])

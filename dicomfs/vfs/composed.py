@@ -6,7 +6,7 @@ Where each byte comes from is known when the file is made, so a size reads nothi
 """
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from itertools import accumulate
@@ -21,11 +21,13 @@ from dicomfs.vfs.gzipped import Gzipped, gzipped_size
 from dicomfs.vfs.node import OpenFile
 
 __all__ = [
-    "Composed", "Piece", "bulk_file", "frame_file", "frame_size", "gzipped_file", "gzipped_size", "part10_file",
+    "MANY", "Composed", "Piece", "bulk_file", "frame_file", "frame_size", "gzipped_file", "gzipped_size", "part10_file",
     "part10_size", "pixeldata_file", "pixeldata_size",
 ]  # fmt: skip
 
 _UID: Final = re.compile(r"[0-9.]{1,64}")
+MANY: Final = 512
+"""Of more pieces than this a file, or what is read of it, is put together by a thread: others would wait for it."""
 
 
 class Piece(NamedTuple):
@@ -49,6 +51,7 @@ class Composed:
         ]
         self._starts = list(accumulate(map(_length, self._pieces), initial=0))
         self.size = self._starts.pop()
+        self._spans = _spans(self._pieces)
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
         """Return up to `size` bytes at `offset`, fewer only at the end; wait as long as it takes. Raise Damaged."""
@@ -57,6 +60,8 @@ class Composed:
 
     def read_ready(self, offset: int, size: int) -> bytes | memoryview | None:
         """Return the same if nothing has to be waited for, else None."""
+        if self._are_many(offset, size):
+            return None
         found: list[bytes | memoryview] = []
         for part in self._parts(offset, offset + size):
             data = _ready(*part)
@@ -67,6 +72,8 @@ class Composed:
 
     def coming(self, offset: int, size: int) -> Future[memoryview] | None:
         """Return what is being made already and will make `read_ready` answer, if anything is."""
+        if self._are_many(offset, size):
+            return None
         found: Future[memoryview] | None = None
         for piece, first, last in self._parts(offset, offset + size):
             if not isinstance(piece, bytes):
@@ -78,12 +85,12 @@ class Composed:
 
     def prefetch(self) -> None:
         """Begin to make what a reader of the whole file asks for first, if making it takes time."""
-        for source, start, end in self._spans()[:1]:
+        for source, start, end in self._spans[:1]:
             source.prefetch(start, end)
 
     def close(self) -> None:
         """Give back what was made for a reader of this file; what others read goes on."""
-        for source, start, end in self._spans():
+        for source, start, end in self._spans:
             source.close(start, end)
 
     def _parts(self, offset: int, end: int) -> Iterator[Part]:
@@ -98,15 +105,21 @@ class Composed:
             offset = start + last
             number += 1
 
-    def _spans(self) -> list[tuple[Source, int, int]]:
-        """Return what of each source the file is made of."""
-        spans: dict[int, tuple[Source, int, int]] = {}
-        for piece in self._pieces:
-            if not isinstance(piece, bytes):
-                source, (start, end, *_) = piece
-                _, first, last = spans.get(id(source), (source, start, end))
-                spans[id(source)] = source, min(first, start), max(last, end)
-        return list(spans.values())
+    def _are_many(self, offset: int, size: int) -> bool:
+        """Say whether a range has so many pieces that putting them together is work for a thread."""
+        first = bisect_right(self._starts, offset)
+        return bisect_left(self._starts, offset + size, first) - first > MANY
+
+
+def _spans(pieces: Sequence[bytes | Piece]) -> list[tuple[Source, int, int]]:
+    """Return what of each source a file is made of."""
+    spans: dict[int, tuple[Source, int, int]] = {}
+    for piece in pieces:
+        if not isinstance(piece, bytes):
+            source, (start, end, *_) = piece
+            _, first, last = spans.get(id(source), (source, start, end))
+            spans[id(source)] = source, min(first, start), max(last, end)
+    return list(spans.values())
 
 
 def _length(piece: bytes | Piece) -> int:
@@ -154,12 +167,14 @@ def part10_size(parts: Parts, boundary: str) -> int:
 
 def pixeldata_file(parts: Parts) -> Composed:
     """Return the stream of a video, as its frame 1 but without multipart; raise NotFound where there is none."""
-    return Composed([Piece(parts.source, stretch) for stretch in _stream(parts)])
+    _require_stream(parts)
+    return Composed([Piece(parts.source, stretch) for stretch in parts.frames.stretches(1)])
 
 
 def pixeldata_size(parts: Parts) -> int:
     """Return the size of that file."""
-    return sum(stretch.length for stretch in _stream(parts))
+    _require_stream(parts)
+    return parts.frames.length(1)
 
 
 def bulk_file(parts: Parts, bulk: BulkValue) -> Composed:
@@ -172,10 +187,9 @@ def gzipped_file(file: OpenFile) -> Gzipped:
     return Gzipped(file)
 
 
-def _stream(parts: Parts) -> list[Stretch]:
+def _require_stream(parts: Parts) -> None:
     if not parts.frames.single_stream:
         raise NotFound("this instance is no video")
-    return parts.frames.stretches(1)
 
 
 def _frame_head(frames: Frames, boundary: str) -> bytes:

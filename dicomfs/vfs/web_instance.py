@@ -81,7 +81,7 @@ def _size(shelf: "Shelf", archive: "Archive", view: "View", node: Node) -> int |
     if node.kind == web.PART10:
         return composed.part10_size(parts, boundary)
     if node.kind == web.PIXELDATA:
-        return composed.pixeldata_file(parts).size
+        return composed.pixeldata_size(parts)
     if node.kind not in (web.FRAME, web.FRAME_GZ) or not 1 <= node.argument <= parts.frames.count:
         return None
     size = composed.frame_size(parts, node.argument, boundary)
@@ -99,7 +99,7 @@ def _size_on_card(shelf: "Shelf", node: Node, card: "Card") -> int | None:
         return value.end - value.start
     if card.kind == "pdf":
         return next((one.end - one.start for one in card.bulk if one.name == ENCAPSULATED_DOCUMENT), None)
-    return composed.pixeldata_file(_parts(shelf, card.ino)).size if card.kind == "video" else None
+    return composed.pixeldata_size(_parts(shelf, card.ino)) if card.kind == "video" else None
 
 
 def lookup(shelf: "Shelf", archive: "Archive", view: "View", node: Node, name: bytes) -> Attributes | None:
@@ -186,7 +186,7 @@ def open_ready(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile | Non
         return _picture(shelf, archive, node, wait=False)
     if node.kind == web.FRAME:
         parts = shelf.parts_ready(node.number)
-        if parts is None:
+        if parts is None or parts.frames.pieces(node.argument) > composed.MANY:
             return None
         file = composed.frame_file(parts, node.argument, archive.settings.boundary)
         file.prefetch()  # who opens a frame reads all of it

@@ -541,6 +541,16 @@ def test_very_many_fragments_are_found_within_one_blob(length: int, monkeypatch:
     assert served(data) == frames
 
 
+def test_a_frame_of_many_fragments_is_measured_without_walking_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = frames_of(encapsulated(EXPLICIT.encapsulated([b"ab"] * 5000), 1))
+    monkeypatch.setattr(type(frames), "_stretches", lambda *_: pytest.fail("walked"))
+    assert (frames.count, frames.pieces(1), frames.length(1)) == (1, 5000, 10_000)
+    assert (frames.pieces(0), frames.pieces(2)) == (0, 0)
+    for number in (0, 2):
+        with pytest.raises(NotFound):
+            frames.length(number)
+
+
 def test_a_long_fragment_that_begins_with_zeros_is_told_from_a_table() -> None:
     table = u32(*range(0, 100 * 708, 708))
     assert served(encapsulated(EXPLICIT.encapsulated([jpeg(n) for n in range(100)], table), 100)) == [

@@ -21,6 +21,7 @@ from dicomfs.dicom.part10 import DEFLATED
 from dicomfs.dicom.stretch import Stretch
 from dicomfs.errors import NotFound
 from dicomfs.vfs.composed import (
+    MANY,
     Composed,
     bulk_file,
     frame_file,
@@ -327,6 +328,15 @@ def test_nothing_but_what_was_asked_for() -> None:
     empty.close()
     text = Composed([b"", b"ab", b"", b"cde", b""])
     assert_is(text, b"abcde", [(offset, size) for offset in range(7) for size in range(7)])
+
+
+def test_very_many_pieces_are_put_together_by_a_thread() -> None:
+    text = b"".join(b"%d," % number for number in range(3 * MANY))
+    file = Composed([b"%d," % number for number in range(3 * MANY)])
+    assert file.read_ready(0, len(text)) is None
+    assert file.coming(0, len(text)) is None
+    assert file.read_ready(100, 100) == text[100:200]
+    assert_is(file, text, [(offset, size) for offset in (0, 1, 500, len(text)) for size in (0, 1, 300, 5000)])
 
 
 def test_ranges_of_parts_are_pieces(archive: Archive) -> None:

@@ -17,6 +17,7 @@ from dicomfs.archive.bundle import Cards
 from dicomfs.archive.pictures import THUMBNAIL_BYTES
 from dicomfs.errors import NotFound
 from dicomfs.vfs import web_numbers as web
+from dicomfs.vfs.composed import MANY
 from dicomfs.vfs.node import DICOMWEB, DICOMWEB_STUDIES, PATIENCE, ROOT
 from tests.builders import make_instance, uid, write_study
 from tests.vfs.conftest import PatientTree, add
@@ -340,3 +341,16 @@ def test_names_of_lists_end_where_they_end(grow: Callable[..., Web]) -> None:
     assert made.find(f"{lists}/{name}") is not None
     for other in (f"{name}.gz", f"{name}x", name.removesuffix(".gz"), ".gz"):
         assert made.find(f"{lists}/{other}") is None
+
+
+def test_a_frame_of_very_many_fragments_is_opened_by_a_thread(grow: Callable[..., Web]) -> None:
+    content = make_instance(transfer_syntax=JPEG2000Lossless)
+    head = content[: content.rindex(b"\xe0\x7f\x10\x00OB\0\0") + 12]
+    item = b"\xfe\xff\x00\xe0"
+    parts = [b"%04d" % number for number in range(MANY + 8)]
+    items = b"".join(item + len(part).to_bytes(4, "little") + part for part in parts)
+    made = grow(head + item + bytes(4) + items + b"\xfe\xff\xdd\xe0" + bytes(4))
+    ino = made.find(f"{place()}/frames/1")
+    assert ino is not None
+    assert made.tree.open_ready(ino) is None
+    assert payload(made.read(f"{place()}/frames/1"))[1] == b"".join(parts)
