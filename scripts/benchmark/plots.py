@@ -13,6 +13,7 @@ FAMILIES = {
     "reading": ("MB/s, more is better (log)", ("sequential", "parallel", "cp", "rsync")),
     "listing": ("files/s, more is better (log)", ("open", "find", "ls", "wide", "wide-lookup")),
     "importing": ("files/s, more is better (log)", ("import-ct", "import-mr", "orthanc-import")),
+    "serving": ("MB/s, more is better (log)", ("web-disk", "web-all", "web-again")),
     "orthanc": ("seconds, less is better (log)", tuple(f"orthanc-{read}" for read in READS)),
 }
 _COLOURS = {"ext4": "#9aa0a6", "cfs": "#4c78a8", "cfs-4-threads": "#88a9cc", "dicomfs": "#d1495b",
