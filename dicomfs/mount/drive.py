@@ -20,7 +20,7 @@ from dicomfs.mount.operations import Operations
 from dicomfs.mount.options import MountOptions
 from dicomfs.mount.place import place
 from dicomfs.mount.traced import traced
-from dicomfs.mount.waiting import THREADS, Waiting
+from dicomfs.mount.waiting import TASKS, THREADS, Waiting
 from dicomfs.mount.watch import Watch
 from dicomfs.vfs.tree import Tree
 
@@ -101,7 +101,7 @@ class _Drive:
             nursery.start_soon(self._announce)
             nursery.start_soon(self._watch.run)
             nursery.start_soon(mapped.keep_small)
-            await pyfuse3.main(min_tasks=THREADS)
+            await pyfuse3.main(min_tasks=THREADS, max_tasks=TASKS)
             orderly = True
             nursery.cancel_scope.cancel()
         return orderly

@@ -77,6 +77,7 @@ class Operations(ReadOnly):
         self._open: dict[int, tuple[INode, OpenFile]] = {}
         self._next_handle = 1
         self._in_thread = waiting.in_thread
+        self._have_made = waiting.made
         self._until = waiting.until
         self._upcoming = Upcoming(tree.open_ready)
         self._reported: set[int] = set()
@@ -117,7 +118,7 @@ class Operations(ReadOnly):
         """Have what is missing made by a thread, as often as it takes to get an answer."""
         try:
             for _ in range(PATIENCE):
-                await self._in_thread(missing.make)
+                await self._have_made(missing.make)
                 try:
                     return ask()
                 except NotReady as more:
@@ -257,10 +258,15 @@ class Operations(ReadOnly):
             raise FUSEError(errno.EROFS)
         try:
             file = self._upcoming.take(inode) or self._tree.open_ready(inode)
-            if file is None:
-                file = await self._in_thread(self._tree.open, inode)
+        except NotReady as missing:
+            file = await self._made(missing, inode, partial(self._tree.open_ready, inode))
         except Exception as error:
             self._fail(error, inode)
+        if file is None:
+            try:
+                file = await self._in_thread(self._tree.open, inode)
+            except Exception as error:
+                self._fail(error, inode)
         handle = self._next_handle
         self._next_handle += 1
         self._open[handle] = inode, file

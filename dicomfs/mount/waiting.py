@@ -19,6 +19,7 @@ import logging
 import select
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from time import monotonic
 from typing import Final, ParamSpec, TypeVar
 
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 
 THREADS: Final = 16
 """How many requests may be waiting for a disk or a decoder at once."""
+MAKING: Final = 128
+"""How many requests may be waiting for something that is made, apart from those: it may take minutes, and files can
+be read meanwhile."""
+TASKS: Final = 512
+"""How many requests may be in progress at once. Those past it are not even heard, whatever they are about."""
 PATIENCE_MS: Final = 2
 """How long trio's other tasks, and signals, may be left waiting for the sake of the next request."""
 PASS_S: Final = 0.005
@@ -45,6 +51,7 @@ class Waiting:
     def __init__(self) -> None:
         self.lowlevel = _LowLevel()
         self._limiter = trio.CapacityLimiter(THREADS)
+        self._making = trio.CapacityLimiter(MAKING)
 
     def take_over(self) -> bool:
         """Have pyfuse3 wait by this from its next session on; say whether it can be had."""
@@ -61,10 +68,17 @@ class Waiting:
 
     async def in_thread(self, function: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
         """Run what has to be waited for; it is given up only when the drive ends: a disk may hang, that must not."""
+        return await self._run(self._limiter, partial(function, *arguments))
+
+    async def made(self, make: Callable[[], object]) -> None:
+        """Have something made that may take long, while others wait for threads and get them."""
+        await self._run(self._making, make)
+
+    async def _run(self, limiter: trio.CapacityLimiter, function: Callable[[], T]) -> T:
         low = self.lowlevel
         low.threads += 1
         try:
-            return await trio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=self._limiter)
+            return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
         finally:
             low.threads -= 1
 

@@ -21,7 +21,6 @@ from dicomfs.vfs.node import (
     Changes,
     Entry,
     INode,
-    NotReady,
     OpenFile,
     Stale,
     waited,
@@ -282,17 +281,14 @@ class DicomWeb:
         return waited(lambda: web_bulk.open_file(self._shelf, self._archive, node))
 
     def open_ready(self, ino: INode) -> OpenFile | None:
-        """Open a file if nothing has to be waited for."""
+        """Open a file if nothing has to be waited for, return None where a thread may open it; raise NotReady."""
         node = web.node(ino)
-        try:
-            if (node.family, node.kind & ~PLAIN) in DOCUMENTS:
-                return None if node.kind & PLAIN else self._open_document(ino, node)
-            if node.family == web.INSTANCE:
-                return instances.open_ready(self._shelf, self._archive, node)
-            if node.kind == web.POSTER and node.family in (web.STUDY, web.SERIES):
-                return instances.open_ready(self._shelf, self._archive, self._instance_of(ino, node))
-        except NotReady:
-            pass
+        if (node.family, node.kind & ~PLAIN) in DOCUMENTS:
+            return None if node.kind & PLAIN else self._open_document(ino, node)
+        if node.family == web.INSTANCE:
+            return instances.open_ready(self._shelf, self._archive, node)
+        if node.kind == web.POSTER and node.family in (web.STUDY, web.SERIES):
+            return instances.open_ready(self._shelf, self._archive, self._instance_of(ino, node))
         return None
 
     def _instance_of(self, ino: INode, node: Node) -> Node:

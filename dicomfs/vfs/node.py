@@ -112,7 +112,7 @@ def waited(ask: Callable[[], T]) -> T:
 class Provider(Protocol):
     """Some of the nodes of a tree. Synchronous; called by one thread, but `open` and `xattr` by any.
 
-    `attributes`, `lookup` and `entries` may raise NotReady, `entries` before it yields anything.
+    `attributes`, `lookup`, `entries` and `open_ready` may raise NotReady, `entries` before it yields anything.
     """
 
     def attributes(self, ino: INode) -> Attributes | None:

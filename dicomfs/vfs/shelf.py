@@ -128,16 +128,15 @@ class Shelf:
                 self._parts.popitem(last=False)
         return parts
 
-    def picture(self, job: tuple[int, ...]) -> DiskFile:
-        """Open the picture of a job (`pictures.make`), made if it has to be; wait as long as it takes."""
-        found = self.picture_ready(job)
-        if found is None:
-            _, makers = self._ready()
-            makers.make(("picture", job))
-            found = self.picture_ready(job)
-        if found is None:
-            raise Damaged("a picture that was made is not in the cache")
-        return found
+    def make_picture(self, job: tuple[int, ...]) -> None:
+        """Make the picture of a job (`pictures.make`) if it is not there; wait as long as it takes."""
+        if not self._has_picture(job):
+            self._ready()[1].make(("picture", job))
+            if not self._has_picture(job):
+                raise Damaged("a picture that was made is not in the cache")
+
+    def _has_picture(self, job: tuple[int, ...]) -> bool:
+        return pictures.is_made(pictures.path(self._ready()[0], *job[:3]), _picture_bytes(job))
 
     def picture_ready(self, job: tuple[int, ...]) -> DiskFile | None:
         """Open a picture if it is made already."""

@@ -183,7 +183,7 @@ def _values(ino: INode, card: "Card", mtime_ns: int, after: int) -> Iterator[Ent
 def open_ready(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile | None:
     """Open a file of an instance if nothing has to be waited for; raise NotReady where it has."""
     if node.kind in (web.THUMBNAIL, web.PICTURE):
-        return _picture(shelf, archive, node, wait=False)
+        return _picture(shelf, archive, node)
     if node.kind == web.FRAME:
         parts = shelf.parts_ready(node.number)
         if parts is None or parts.frames.pieces(node.argument) > composed.MANY:
@@ -197,9 +197,7 @@ def open_ready(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile | Non
 def open_file(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile:
     """Open a file of an instance; wait as long as it takes."""
     if node.kind in (web.THUMBNAIL, web.PICTURE):
-        file = waited(lambda: _picture(shelf, archive, node, wait=True))
-        if file is not None:
-            return file
+        return waited(lambda: _picture(shelf, archive, node))
     parts = shelf.parts(node.number)
     boundary = archive.settings.boundary
     if node.kind in (web.FRAME, web.FRAME_GZ):
@@ -224,7 +222,7 @@ def open_file(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile:
     raise NotFound(f"instance {node.number} has no such file")
 
 
-def _picture(shelf: "Shelf", archive: "Archive", node: Node, *, wait: bool) -> OpenFile | None:
+def _picture(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile:
     """Open a picture; raise NotReady."""
     with archive.view() as view:
         card = _card(shelf, view, node.number)
@@ -236,7 +234,10 @@ def _picture(shelf: "Shelf", archive: "Archive", node: Node, *, wait: bool) -> O
     else:
         # How long the picture is was told by the card.
         job = (node.number, node.argument, pictures.RENDERED, card.rows, card.columns, int(card.colour))
-    return shelf.picture(job) if wait else shelf.picture_ready(job)
+    found = shelf.picture_ready(job)
+    if found is None:
+        raise NotReady(lambda: shelf.make_picture(job))
+    return found
 
 
 def _card(shelf: "Shelf", view: "View", ino: INode) -> "Card | None":

@@ -18,7 +18,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from dicomfs.mount.mountpoint import mounted_at
-from dicomfs.mount.waiting import PASS_S, Lock, Waiting
+from dicomfs.mount.waiting import PASS_S, THREADS, Lock, Waiting
 from tests.builders import make_instance
 from tests.mount.conftest import SCRIPT, TIMEOUT_S, Drive, end_all, environment, import_into, run
 
@@ -209,6 +209,22 @@ def test_results_of_threads_are_awaited_as_ever(pipe: tuple[int, int]) -> None:
             await waiting.in_thread(gate.wait)
         assert waiting.lowlevel.threads == 0
         gate.set()
+
+    within(TIMEOUT_S, main)
+
+
+def test_who_waits_for_what_is_made_takes_no_thread_from_readers() -> None:
+    async def main() -> None:
+        waiting = Waiting()
+        gate = threading.Event()
+        async with trio.open_nursery() as nursery:
+            for _ in range(2 * THREADS):
+                nursery.start_soon(waiting.made, gate.wait)
+            await wait_all_tasks_blocked()
+            assert waiting.lowlevel.threads == 2 * THREADS
+            assert await waiting.in_thread(abs, -1) == 1
+            gate.set()
+        assert waiting.lowlevel.threads == 0
 
     within(TIMEOUT_S, main)
 

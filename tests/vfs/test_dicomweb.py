@@ -18,7 +18,7 @@ from dicomfs.archive.pictures import THUMBNAIL_BYTES
 from dicomfs.errors import NotFound
 from dicomfs.vfs import web_numbers as web
 from dicomfs.vfs.composed import MANY
-from dicomfs.vfs.node import DICOMWEB, DICOMWEB_STUDIES, PATIENCE, ROOT
+from dicomfs.vfs.node import DICOMWEB, DICOMWEB_STUDIES, PATIENCE, ROOT, NotReady, waited
 from tests.builders import make_instance, uid, write_study
 from tests.vfs.conftest import PatientTree, add
 
@@ -354,3 +354,16 @@ def test_a_frame_of_very_many_fragments_is_opened_by_a_thread(grow: Callable[...
     assert ino is not None
     assert made.tree.open_ready(ino) is None
     assert payload(made.read(f"{place()}/frames/1"))[1] == b"".join(parts)
+
+
+@pytest.mark.parametrize("path", ["thumbnail", "rendered/1"])
+def test_who_opens_a_picture_is_told_that_it_has_to_be_made(grow: Callable[..., Web], path: str) -> None:
+    made = grow(make_instance())
+    ino = made.find(f"{place()}/{path}")
+    assert ino is not None
+    with pytest.raises(NotReady):
+        made.tree.open_ready(ino)
+    file = waited(lambda: made.tree.open_ready(ino))
+    assert file is not None
+    assert len(file.read(0, file.size + 1)) == file.size
+    file.close()
