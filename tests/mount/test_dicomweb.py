@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -163,3 +165,48 @@ def test_a_drive_on_an_archive_that_nobody_may_write_to(
     assert len(instances(tree / PLACE / "metadata.gz")) == 2
     assert (archive_path / "cache").read_text() == "no directory"
     (archive_path / "cache").unlink()
+
+
+def makers_of(drive: Drive) -> list[int]:
+    """Return the processes that make documents for a drive."""
+    children = Path(f"/proc/{drive.process.pid}/task").glob("*/children")
+    found = [int(pid) for listed in children for pid in listed.read_text().split()]
+    return [pid for pid in found if b"dicomfs.archive.maker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_document_in_the_making_keeps_nobody_from_hearing_of_changes(
+    archive_path: Path, tmp_path: Path, mount_drive: Callable[..., Drive]
+) -> None:
+    def add(name: str, *contents: bytes) -> None:
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, content in enumerate(contents):
+            (folder / f"{number}").write_bytes(content)
+        import_into(archive_path, folder)
+
+    add("first", *(make_instance("SR", patient=patient) for patient in "ABC"))
+    drive = mount_drive(archive_path)
+    one, other, third = (drive.path / "dicomweb/studies" / uid(patient, 1) for patient in "ABC")
+    assert (third / "metadata.gz").stat().st_size
+    before = (other / "series").stat().st_mtime_ns
+    (maker,) = makers_of(drive)
+    os.kill(maker, signal.SIGSTOP)
+    asked = threading.Thread(target=os.stat, args=(one / "metadata.gz",))
+    try:
+        asked.start()
+        in_progress = Path(f"/proc/{os.getpid()}/task/{asked.native_id}/wchan")
+        deadline = time.monotonic() + DEADLINE_S
+        while "fuse" not in in_progress.read_text() and "request" not in in_progress.read_text():
+            assert time.monotonic() < deadline, in_progress.read_text()
+            time.sleep(0.01)
+        add("second", make_instance("SR", patient="A", number=2))
+        add("third", make_instance("SR", patient="B", number=2))
+        deadline = time.monotonic() + DEADLINE_S
+        while (other / "series").stat().st_mtime_ns == before:
+            assert time.monotonic() < deadline, "the drive does not show what was imported"
+            time.sleep(0.05)
+        assert asked.is_alive()
+    finally:
+        os.kill(maker, signal.SIGCONT)
+        asked.join()
+    assert len(instances(one / "metadata.gz")) == len(instances(other / "metadata.gz")) == 2
