@@ -80,7 +80,7 @@ class Held:
 class Parts:
     """One instance, opened to be taken apart. Immutable; may be shared by threads."""
 
-    def __init__(self, file: InstanceFile, data: Data, part10: Part10, source: Source) -> None:
+    def __init__(self, file: InstanceFile, data: Data, part10: Part10, source: Source, written: int) -> None:
         self.file = file
         """The Part 10 file."""
         self.data = data
@@ -88,6 +88,13 @@ class Parts:
         self.part10 = part10
         self.source = source
         """The real bytes of the data."""
+        self._written = written
+
+    @property
+    def memory(self) -> int:
+        """How many bytes it keeps in memory, as far as it was looked at; pages of zeros are none."""
+        frames = self.__dict__.get("frames")
+        return self._written + (frames.memory if isinstance(frames, Frames) else 0)
 
     @classmethod
     def open(cls, archive: Archive, ino: int) -> "Parts":
@@ -98,9 +105,9 @@ class Parts:
             data = _whole(file)
         part10 = _located(data)
         if not part10.deflated:
-            return cls(file, data, part10, file)
+            return cls(file, data, part10, file, file.literal_length if exact else min(file.size, _WHOLE_AT_MOST))
         inflated = memoryview(part10s.inflated(_whole(file), part10.start))
-        return cls(file, inflated, _located(inflated), Held(inflated))
+        return cls(file, inflated, _located(inflated), Held(inflated), len(inflated))
 
     @classmethod
     def open_ready(cls, archive: Archive, ino: int) -> "Parts | None":
@@ -114,7 +121,7 @@ class Parts:
         part10 = _located(data)
         if part10.deflated:
             return None
-        parts = cls(file, data, part10, file)
+        parts = cls(file, data, part10, file, file.literal_length)
         try:
             parts.__dict__["frames"] = find_frames(data, part10, _at_once(file))
         except _NotReady:

@@ -98,6 +98,8 @@ class Frames:
         """How many bytes are reversed to get little endian; 1 for none."""
         self.bit_packed = bit_packed
         """Frames do not begin on bytes: the bits have to be moved."""
+        self.memory = 0
+        """How many bytes it takes to know where they lie."""
 
     def stretches(self, number: int) -> list[Stretch]:
         """Return what, joined, is frame `number` (from 1) as it is served; raise NotFound where there is none."""
@@ -160,6 +162,8 @@ class EncapsulatedFrames(Frames):
         self._bounds = bounds
         # Of all fragments before each, for one frame may have a million of them.
         self._lengths = array("Q", accumulate(map(sub, found.ends, found.starts), initial=0))
+        tables = self._starts, self._ends, self._bounds, self._lengths
+        self.memory = sum(len(table) * table.itemsize for table in tables)
 
     def pieces(self, number: int) -> int:
         """Return how many fragments frame `number` has."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _BUNDLES: Final = 512
 _PARTS: Final = 32
+PARTS_MEMORY: Final = 1 << 28
+"""So many bytes the instances taken apart may keep, but for the last one: some are deflated, or all header."""
 _ATTEMPTS: Final = 3
 GRACE_S: Final = 0.5
 """A bundle that is out of date is good enough for so long after it was made: an import that commits all the time
@@ -124,8 +126,10 @@ class Shelf:
     def _keep(self, ino: int, parts: Parts) -> Parts:
         with self._lock:
             self._parts[ino] = parts
-            while len(self._parts) > _PARTS:
-                self._parts.popitem(last=False)
+            memory = sum(one.memory for one in self._parts.values())
+            while len(self._parts) > _PARTS or (memory > PARTS_MEMORY and len(self._parts) > 1):
+                _, oldest = self._parts.popitem(last=False)
+                memory -= oldest.memory
         return parts
 
     def make_picture(self, job: tuple[int, ...]) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urljoin
 
 import numpy as np
 import pytest
-from pydicom.uid import MPEG4HP41, JPEG2000Lossless
+from pydicom.uid import MPEG4HP41, DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.bundle import Cards
 from dicomfs.archive.pictures import THUMBNAIL_BYTES
 from dicomfs.errors import NotFound
+from dicomfs.vfs import shelf
 from dicomfs.vfs import web_numbers as web
 from dicomfs.vfs.composed import MANY
 from dicomfs.vfs.node import DICOMWEB, DICOMWEB_STUDIES, PATIENCE, ROOT, NotReady, waited
@@ -367,3 +370,17 @@ def test_who_opens_a_picture_is_told_that_it_has_to_be_made(grow: Callable[..., 
     assert file is not None
     assert len(file.read(0, file.size + 1)) == file.size
     file.close()
+
+
+def test_what_is_taken_apart_is_kept_by_its_memory(grow: Callable[..., Web], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "PARTS_MEMORY", 200_000)
+    deflated = {"rows": 256, "columns": 256, "transfer_syntax": DeflatedExplicitVRLittleEndian}
+    made = grow(*(make_instance(number=n, **deflated) for n in (1, 2)), *(make_instance(number=n) for n in (3, 4, 5)))
+    with made.archive.view() as view:
+        inos = sorted(instance.ino for series in view.series_of(next(view.studies()).key)
+                      for instance in view.shown_instances(series.key))  # fmt: skip
+    held = shelf.Shelf(made.archive)
+    kept = [weakref.ref(held.parts(ino)) for ino in inos]
+    gc.collect()
+    assert [found() is not None for found in kept] == [False, True, True, True, True]
+    held.close()
