@@ -114,6 +114,10 @@ class Shelf:
             self._keep(ino, found)
         return found
 
+    def holds(self, ino: int) -> bool:
+        """Say whether an instance is taken apart already."""
+        return ino in self._parts
+
     def parts_ready(self, ino: int) -> Parts | None:
         """Return the same if nothing has to be waited for, else None. For one thread only."""
         found = self._parts.get(ino)

@@ -11,12 +11,14 @@ What there is, and how long it is, follows from the header: nothing is decoded f
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from dicomfs.archive import pictures
 from dicomfs.errors import NotFound
 from dicomfs.vfs import composed
 from dicomfs.vfs import web_numbers as web
+from dicomfs.vfs.later import LaterFile
 from dicomfs.vfs.node import Attributes, Entry, INode, NotReady, OpenFile, waited
 from dicomfs.vfs.web_directories import NAMES
 from dicomfs.vfs.web_numbers import Node
@@ -185,13 +187,18 @@ def open_ready(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile | Non
     if node.kind in (web.THUMBNAIL, web.PICTURE):
         return _picture(shelf, archive, node)
     if node.kind == web.FRAME:
-        parts = shelf.parts_ready(node.number)
-        if parts is None or parts.frames.pieces(node.argument) > composed.MANY:
-            return None
-        file = composed.frame_file(parts, node.argument, archive.settings.boundary)
-        file.prefetch()  # who opens a frame reads all of it
-        return file
+        opening = partial(_frame_ready, shelf, archive, node)
+        return opening() if shelf.holds(node.number) else LaterFile(opening, partial(open_file, shelf, archive, node))
     return None
+
+
+def _frame_ready(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile | None:
+    parts = shelf.parts_ready(node.number)
+    if parts is None or parts.frames.pieces(node.argument) > composed.MANY:
+        return None
+    file = composed.frame_file(parts, node.argument, archive.settings.boundary)
+    file.prefetch()  # who reads a frame reads all of it
+    return file
 
 
 def open_file(shelf: "Shelf", archive: "Archive", node: Node) -> OpenFile:
