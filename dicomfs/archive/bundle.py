@@ -8,7 +8,7 @@
 The table's sections, integers little endian:
 
     head         u32 keys, u32 pieces, u32 cards, u32 values, u32 hashed, u32 bytes of texts,
-                 u64 inode number of the middle instance, 32 s name
+                 u64 inode number of the middle instance, 32 s name, u8 whether something was missing
     keys         u8 kind, u64 number, u64 offset, u64 size; in the order of kind and number
     pieces       16 s digest, u8 kind, u64 offset, u32 size, u32 CRC-32, u64 length: the pieces of which lists are made
     cards        u64 ino, u64 mtime_ns, u32 frames, u8 flags, u16 rows, u16 columns, u8 kind, u32 and u16 name,
@@ -23,7 +23,6 @@ cut off or changed is found out by its trailer and the table's CRC, and is made 
 
 from __future__ import annotations
 
-import mmap
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -50,7 +49,7 @@ EXTENSIONS: Final = ("raw", "json.gz")
 
 MAGIC: Final = b"dfsdocs\n"
 TRAILER: Final = Struct("<QQI8s")
-HEAD: Final = Struct("<IIIIIIQ32s")
+HEAD: Final = Struct("<IIIIIIQ32sB")
 KEY: Final = Struct("<BQQQ")
 PIECE: Final = Struct("<16sBQIIQ")
 CARD: Final = Struct("<QQIBHHBIHII32s")
@@ -174,26 +173,34 @@ class Cards(Sequence[Card]):
 
 
 class Bundle:
-    """One bundle, open for reading (mapped). May be shared by threads."""
+    """One bundle, open for reading. May be shared by threads.
 
-    def __init__(self, path: Path, data: memoryview) -> None:
-        """Read the table of a bundle that is in memory; raise Damaged."""
+    It is read and not mapped: a page that a disk does not give, or a file that was cut off, would end the process.
+    """
+
+    def __init__(self, path: Path, fd: int) -> None:
+        """Read the table of a bundle whose file descriptor is this one's from now on; raise Damaged."""
         self.path = path
-        self._data = data
+        self._fd = fd
         self._known: dict[Key, Extent] = {}
-        if len(data) < len(MAGIC) + TRAILER.size or bytes(data[: len(MAGIC)]) != MAGIC:
+        size = os.fstat(fd).st_size
+        if size < len(MAGIC) + TRAILER.size or self.read(0, len(MAGIC)) != MAGIC:
             raise self._damaged()
-        offset, length, crc, magic = TRAILER.unpack_from(data, len(data) - TRAILER.size)
-        if magic != MAGIC or offset < len(MAGIC) or offset + length + TRAILER.size != len(data):
+        offset, length, crc, magic = TRAILER.unpack(self.read(size - TRAILER.size, TRAILER.size))
+        if magic != MAGIC or offset < len(MAGIC) or offset + length + TRAILER.size != size:
             raise self._damaged()
-        table = data[offset : offset + length]
+        table = memoryview(self.read(offset, length))
         if length < HEAD.size or crc32(table) != crc:
             raise self._damaged()
-        *counts, texts, middle, name = HEAD.unpack_from(table)
+        self.crc32: int = crc
+        """Of the table: two bundles of one stamp that have the same are the same."""
+        *counts, texts, middle, name, missing = HEAD.unpack_from(table)
         self.middle: int = middle
         """The instance whose picture is the series'; 0 where there is none."""
         self.name: str = "" if name == NO_HASH else name.hex()
         """Of a study's bundle: the hash under which its deduplicated list is found; else ''."""
+        self.missing = bool(missing)
+        """Whether an instance could not be read when it was made: it may be worth another attempt."""
         at = HEAD.size
         sections: list[memoryview] = []
         for count, record in zip(counts, (KEY, PIECE, CARD, VALUE, HASHED), strict=True):
@@ -211,14 +218,10 @@ class Bundle:
     @classmethod
     def open(cls, path: Path) -> Bundle:
         """Open a bundle; raise FileNotFoundError where there is none, Damaged where it is not whole."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            length = os.fstat(fd).st_size
-            # Nothing can be mapped of an empty file.
-            data = memoryview(mmap.mmap(fd, length, access=mmap.ACCESS_READ) if length else b"")
-        finally:
-            os.close(fd)
-        return cls(path, data)
+        return cls(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+    def __del__(self) -> None:
+        os.close(self._fd)
 
     def get(self, key: Key) -> Extent | None:
         """Return where a document lies."""
@@ -241,12 +244,29 @@ class Bundle:
         kind, of = KEY.unpack_from(self._keys, number * KEY.size)[:2]
         return kind, of
 
-    def read(self, offset: int, size: int) -> memoryview:
-        """Return bytes of the file, without a copy."""
-        return self._data[offset : offset + size]
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the file; raise Damaged where they are not there."""
+        try:
+            data = os.pread(self._fd, size, offset)
+            while len(data) < size and (more := os.pread(self._fd, size - len(data), offset + len(data))):
+                data += more
+        except OSError as error:
+            raise Damaged(f"{self.path}: cannot be read ({error.strerror})") from error
+        if len(data) < size:
+            raise self._damaged()
+        return data
 
-    def document(self, key: Key) -> memoryview:
-        """Return a whole document, without a copy; raise Damaged where the bundle has none such."""
+    def read_ready(self, offset: int, size: int) -> memoryview | None:
+        """Return the same if they are in memory, else None."""
+        buffer = memoryview(bytearray(size))
+        try:
+            got = os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: a filesystem that cannot tell
+            return None
+        return buffer if got == size else None
+
+    def document(self, key: Key) -> bytes:
+        """Return a whole document; raise Damaged where the bundle has none such."""
         extent = self.get(key)
         if extent is None:
             raise self._damaged()
@@ -294,8 +314,7 @@ class Bundle:
         return Hashed(sha256.hex(), EXTENSIONS[ext], ino, value, None)
 
     def close(self) -> None:
-        """Forget the file; bytes that were read stay good, and the mapping ends with the last of them."""
-        self._data = memoryview(b"")
+        """Be done with it: the file is closed when nobody has the bundle any more."""
 
     def __enter__(self) -> Self:
         return self

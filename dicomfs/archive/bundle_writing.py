@@ -52,6 +52,7 @@ class BundleWriter:
         self._at = 0
         self.middle = 0
         self.name = ""
+        self.missing = False
         try:
             _make_directory(path.parent)
             fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -101,6 +102,7 @@ class BundleWriter:
 
     def add_card(self, card: Card, own: bytes, hashes: Iterable[bytes]) -> None:
         """Add an instance's card, with its DeduppedHash and the SHA-256 of each of its bulk values."""
+        self.missing |= card.damaged
         flags = (
             card.single_stream * form.SINGLE_STREAM | card.colour * form.COLOUR | card.damaged * form.DAMAGED
         )  # fmt: skip
@@ -149,7 +151,7 @@ class BundleWriter:
         ]
         sections[-1].sort()
         name = bytes.fromhex(self.name) if self.name else NO_HASH
-        head = form.HEAD.pack(*map(len, sections), len(self._texts), self.middle, name)
+        head = form.HEAD.pack(*map(len, sections), len(self._texts), self.middle, name, self.missing)
         return b"".join([head, *(b"".join(section) for section in sections), self._texts])
 
     def _value(self, value: BulkValue) -> tuple[int, int, bytes, int, int, int]:

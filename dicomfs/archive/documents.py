@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.catalog import View
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Rises when documents of the same archive change."""
 STUDIES: Final = 0
 """The number under which the list of all studies goes."""

@@ -118,7 +118,7 @@ def tell(archive: Archive, listed: Listed, to_directory: str) -> Told | None:
         return _told(Parts.open(archive, listed.ino), listed, to_directory)
     except Damaged as error:
         log.warning("instance %d is in no document of DICOMweb: %s", listed.ino, error)
-    except (DicomfsError, OSError):
+    except (DicomfsError, OSError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - one instance, whatever is in it, does not take down its series
         log.warning("instance %d is in no document of DICOMweb: unexpected %s", listed.ino, type(error).__name__)

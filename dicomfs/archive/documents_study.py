@@ -135,6 +135,7 @@ class _Maker:
         instances: list[tuple[int, str]] = []
         for card in bundle.cards:
             if card.damaged:
+                self._writer.missing = True
                 continue
             instances.append((card.ino, card.name))
             own, hashes = bundle.cards.hashes(card.ino)

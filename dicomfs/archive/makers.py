@@ -107,7 +107,8 @@ class Makers:
                 return future
             future = self._futures[job] = Future()
             future.set_running_or_notify_cancel()
-            self._queue.append(job)
+            # Somebody looks at a picture; documents of a long series may take minutes.
+            (self._queue.appendleft if job[0] == "picture" else self._queue.append)(job)
             if self._waiting < len(self._queue) and len(self._threads) < self._most:
                 thread = threading.Thread(target=self._work, name="maker", daemon=True)
                 self._threads.add(thread)

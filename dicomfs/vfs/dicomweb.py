@@ -109,7 +109,7 @@ class DicomWeb:
         if kind & PLAIN:
             # A gzip member ends with the length of what it holds (RFC 1952); no document is longer than 4 GiB.
             size = int.from_bytes(held.bundle.read(extent.offset + extent.size - 4, 4), "little")
-        ino = web.inode(family, number, kind, web.version(held.stamp))
+        ino = web.inode(family, number, kind, held.version)
         links = 2 if (family, kind) in TWICE else 1
         return Attributes(ino, False, size, self._mtime(view, family, number), links)
 
@@ -305,7 +305,7 @@ class DicomWeb:
         extent = held.bundle.get(
             (DOCUMENTS[node.family, node.kind & ~PLAIN], node.number * (node.family == web.INSTANCE))
         )
-        if extent is None or web.version(held.stamp) != node.argument:
+        if extent is None or held.version != node.argument:
             raise Stale(f"the document with inode number {ino} is not there any more")
         if not node.kind & PLAIN:
             return DocumentFile(held.bundle, extent)

@@ -70,18 +70,22 @@ class DiskFile:
 
 
 class DocumentFile:
-    """A document in a bundle of the cache, which is mapped. May be shared by threads."""
+    """A document in a bundle of the cache. May be shared by threads."""
 
     def __init__(self, bundle: "Bundle", extent: "Extent") -> None:
         self._bundle = bundle
         self._offset, self.size = extent
 
-    def read_ready(self, offset: int, size: int) -> memoryview:
-        """Return up to `size` bytes at `offset`: it was written or looked at a moment ago, so memory has it."""
-        size = max(0, min(size, self.size - offset))
-        return self._bundle.read(self._offset + offset, size)
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes at `offset`, wait for the disk."""
+        return self._bundle.read(self._offset + offset, self._left(offset, size))
 
-    read = read_ready
+    def read_ready(self, offset: int, size: int) -> memoryview | None:
+        """Return the same if memory has it."""
+        return self._bundle.read_ready(self._offset + offset, self._left(offset, size))
+
+    def _left(self, offset: int, size: int) -> int:
+        return max(0, min(size, self.size - offset))
 
     def coming(self, _offset: int, _size: int) -> None:
         """Have nothing in the making."""

@@ -19,6 +19,7 @@ from dicomfs.archive.bundle import Bundle
 from dicomfs.archive.makers import Makers
 from dicomfs.archive.parts import Parts
 from dicomfs.errors import Damaged, StorageFull
+from dicomfs.vfs import web_numbers as web
 from dicomfs.vfs.node import NotReady
 from dicomfs.vfs.plain import DiskFile
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.catalog import View
 
-_BUNDLES: Final = 512
+_BUNDLES: Final = 256
+_ASIDE: Final = "-again"
 _PARTS: Final = 32
 PARTS_MEMORY: Final = 1 << 28
 """So many bytes the instances taken apart may keep, but for the last one: some are deflated, or all header."""
@@ -43,6 +45,11 @@ class Held(NamedTuple):
     stamp: str
     since_s: float
 
+    @property
+    def version(self) -> int:
+        """What the inode numbers of its documents say: another one for other contents."""
+        return web.version(f"{self.stamp}.{self.bundle.crc32:x}")
+
 
 class Shelf:
     """What the tree needs of one archive. May be shared by threads."""
@@ -55,6 +62,8 @@ class Shelf:
         self._cache: Path | None = None
         self._own: Path | None = None
         self._makers: Makers | None = None
+        self._tried: set[tuple[str, int]] = set()
+        """Bundles (kind, number) that were made anew because something was missing from them."""
         self._outdated: set[tuple[str, int]] = set()
 
     def series(self, view: "View", number: int) -> Held:
@@ -93,6 +102,9 @@ class Shelf:
         cache, makers = self._ready()
         try:
             bundle = Bundle.open(documents.path(cache, kind, number, stamp))
+            if bundle.missing and (kind, number) not in self._tried:
+                self._try_again(cache, kind, number, stamp)
+                bundle = Bundle.open(documents.path(cache, kind, number, stamp))
         except (FileNotFoundError, Damaged):
             makers.make((kind, () if kind == "studies" else (number,)))
             bundle, stamp = _newest(documents.path(cache, kind, number, stamp), len(stamp))
@@ -103,6 +115,22 @@ class Shelf:
             while len(self._bundles) > _BUNDLES:
                 self._bundles.popitem(last=False)
         return found
+
+    def _try_again(self, cache: Path, kind: str, number: int, stamp: str) -> None:
+        """Put aside a bundle from which an instance is missing, once: the pack that has it may be back."""
+        self._tried.add((kind, number))
+        aside = [documents.path(cache, kind, number, stamp)]
+        if kind == "study":
+            with self._archive.view() as view:
+                for series in view.series_of(number):
+                    path = documents.path(cache, "series", series.key, documents.series_stamp(view, series.key))
+                    with suppress(FileNotFoundError, Damaged):
+                        if Bundle.open(path).missing and ("series", series.key) not in self._tried:
+                            self._tried.add(("series", series.key))
+                            aside.append(path)
+        for path in aside:
+            with suppress(OSError):  # what is whole in it is taken over
+                path.rename(path.with_name(f"{path.name}{_ASIDE}"))
 
     def parts(self, ino: int) -> Parts:
         """Return an instance taken apart; wait as long as it takes. Raise NotFound or Damaged."""
@@ -189,6 +217,7 @@ class Shelf:
         with self._lock:
             self._bundles.clear()
             self._parts.clear()
+            self._tried.clear()
 
     def close(self) -> None:
         """End the processes, and remove what is ours."""

@@ -63,7 +63,7 @@ class Lists:
         found: dict[str, Entry] = {}
         for series, series_stamp in wanted:
             held = self._shelf.bring("series", series, series_stamp)
-            version = web.version(held.stamp)
+            version = held.version
             for name, ino, mtime_ns in held.bundle.cards.names():
                 # Where several series have one name, it is the first instance's.
                 if name not in found or ino < found[name][-1]:

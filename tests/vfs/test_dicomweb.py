@@ -17,7 +17,7 @@ from pydicom.uid import MPEG4HP41, DeflatedExplicitVRLittleEndian, JPEG2000Lossl
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.bundle import Cards
 from dicomfs.archive.pictures import THUMBNAIL_BYTES
-from dicomfs.errors import NotFound
+from dicomfs.errors import Damaged, NotFound
 from dicomfs.vfs import shelf
 from dicomfs.vfs import web_numbers as web
 from dicomfs.vfs.composed import MANY
@@ -384,3 +384,46 @@ def test_what_is_taken_apart_is_kept_by_its_memory(grow: Callable[..., Web], mon
     gc.collect()
     assert [found() is not None for found in kept] == [False, True, True, True, True]
     held.close()
+
+
+@pytest.mark.damaged
+def test_documents_are_whole_when_a_lost_pack_is_back(archive_path: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"{number}.dcm").write_bytes(make_instance(number=number))
+        add(archive_path, tmp_path / f"{number}.dcm")
+    pack = sorted((archive_path / "packs").iterdir())[1]
+    series = f"studies/{uid('DFS-1', 1)}/series/{uid('DFS-1', 1, 1)}"
+
+    def instances() -> tuple[int, int]:
+        with Archive.open(archive_path) as archive:
+            made = Web(archive)
+            try:
+                study = made.json(f"studies/{uid('DFS-1', 1)}/metadata.gz")
+                return len(study), len(made.json(f"{series}/metadata.gz"))
+            finally:
+                made.tree.close()
+
+    pack.rename(tmp_path / "away")
+    assert instances() == (1, 1)
+    (tmp_path / "away").rename(pack)
+    assert instances() == (2, 2)
+
+
+def test_a_document_that_is_cut_off_is_an_error_and_made_anew(grow: Callable[..., Web]) -> None:
+    made = grow(make_instance())
+    path = f"studies/{uid('DFS-1', 1)}/metadata.gz"
+    whole = made.read(path)
+    ino = made.find(path)
+    assert ino is not None
+    file = made.tree.open(ino)
+    for bundle in (made.archive.path / "cache" / "documents").rglob("study-*"):
+        with bundle.open("r+b") as changed:
+            changed.truncate(20)
+    with pytest.raises(Damaged):
+        file.read(0, file.size)
+    assert file.read_ready(0, file.size) is None
+    again = Web(made.archive)
+    try:
+        assert again.read(path) == whole
+    finally:
+        again.tree.close()
