@@ -146,16 +146,16 @@ def said(alternatives: tuple[Alternative, ...], attributes: Mapping[str, Value])
     return "\1".join(found)
 
 
-def patient_identity(attributes: Mapping[str, Value]) -> str:
+def patient_identity(attributes: Mapping[str, Value], study_instance_uid: str) -> str:
     """Return what a patient is known by: PatientID and issuer, or the study where there is no PatientID."""
     patient_id = str(attributes.get("PatientID", ""))
     if not patient_id:
-        return f"study\0{attributes.get('StudyInstanceUID', '')}"
+        return f"study\0{study_instance_uid}"
     return f"{patient_id}\0{attributes.get('IssuerOfPatientID', '')}"
 
 
 ENTITIES: Final[dict[str, Callable[[Mapping[str, Value]], str]]] = {
-    "patient": patient_identity,
+    "patient": lambda attributes: patient_identity(attributes, str(attributes.get("StudyInstanceUID", ""))),
     "study": lambda attributes: str(attributes.get("StudyInstanceUID", "")),
     "series": lambda attributes: str(attributes.get("SeriesInstanceUID", "")),
 }
