@@ -141,8 +141,9 @@ class _Applying:
         layout = parsed(state.template)
         series, total = self._lacking(state.root, after)
         done = 0
+        lacks = self._lacks(state.root)
         for number in sorted(series):
-            for one in self._in_order(number, after, state.root, layout):
+            for one in list(in_order(self._view, number, after, layout, lacks)):  # a commit ends its transaction
                 self._place(state.root, layout, one)
                 done += 1
                 if len(self.records.links) >= COMMIT_LINKS:
@@ -172,25 +173,15 @@ class _Applying:
                 total += 1
         return series, total
 
-    def _in_order(self, series: int, after: int, root: int, layout: Layout) -> Iterator["_Lacking"]:
-        """Return what a series lacks in a layout: by slices where the layout counts, else as it came."""
-        view = self._view
-        above = view.series(series)
-        study = view.study(above.study)
-        owners = _Owners(view, study)
-        found: list[_Lacking] = []
-        for instance in view.instances_from(series, after):
-            parent = view.instance_inode(instance.ino).parent
-            if parent == tables.NOWHERE or view.is_linked(instance.ino, root):
-                continue
-            said = owners.of(parent) | study.attributes | above.attributes | instance.attributes
-            found.append(_Lacking(instance, {key: value for key, value in said.items() if value != ""}))
-        return iter(sorted(found, key=_slice) if layout.counts else found)
+    def _lacks(self, root: int) -> Callable[[View, int], bool]:
+        def lacks(view: View, ino: int) -> bool:
+            return view.instance_inode(ino).parent != tables.NOWHERE and not view.is_linked(ino, root)
 
-    def _place(self, root: int, layout: Layout, one: "_Lacking") -> None:
-        instance = one.instance
-        identity = str(instance.attributes["SOPInstanceUID"]) if instance.current else instance.sha256.hex()
-        self._placing.place(instance.ino, root, layout, one.attributes, identity, plain=instance.current, before={})
+        return lacks
+
+    def _place(self, root: int, layout: Layout, one: "Lacking") -> None:
+        ino, current = one.instance.ino, one.instance.current
+        self._placing.place(ino, root, layout, one.attributes, one.identity, plain=current, before={})
 
 
 class _Writing(_Applying):
@@ -226,18 +217,43 @@ class _Writing(_Applying):
             self._lock.release()
 
 
-class _Lacking(NamedTuple):
+class Lacking(NamedTuple):
     """An instance without a place, and all that it says."""
 
     instance: Instance
     attributes: dict[str, Value]
 
+    @property
+    def identity(self) -> str:
+        """What its name's suffix is made of, should it need one."""
+        instance = self.instance
+        return str(instance.attributes["SOPInstanceUID"]) if instance.current else instance.sha256.hex()
 
-def _slice(one: _Lacking) -> tuple[bool, int, str, str]:
+
+def in_order(
+    view: View, series: int, after: int, layout: Layout, wanted: Callable[[View, int], bool]
+) -> Iterator[Lacking]:
+    """Walk those instances of a series past a number that are wanted: by slices where the layout counts, else as they
+    came."""
+    above = view.series(series)
+    study = view.study(above.study)
+    owners = _Owners(view, study)
+
+    def found() -> Iterator[Lacking]:
+        for instance in view.instances_from(series, after):
+            if wanted(view, instance.ino):
+                patient = owners.of(view.instance_inode(instance.ino).parent)
+                said = patient | study.attributes | above.attributes | instance.attributes
+                yield Lacking(instance, {key: value for key, value in said.items() if value != ""})
+
+    return iter(sorted(found(), key=_slice)) if layout.counts else found()
+
+
+def _slice(one: Lacking) -> tuple[bool, int, str, str]:
     """Return what puts the instances of a series in order."""
     number = one.attributes.get("InstanceNumber")
-    known = isinstance(number, int)
     when = f"{one.attributes.get('ContentDate', '')}{one.attributes.get('ContentTime', '')}"
+    known = isinstance(number, int)
     return not known, number if isinstance(number, int) else 0, when, str(one.attributes["SOPInstanceUID"])
 
 

@@ -21,7 +21,7 @@ class Catalog:
     def __init__(self, archive: "Archive", links: int, created_ns: int) -> None:
         """Show an archive; `links` is how many of the views shown hold each instance."""
         self._archive = archive
-        self._links = links
+        self.links = links
         self._created_ns = created_ns
         self._told = False
         self._replaced = False
@@ -47,12 +47,12 @@ class Catalog:
 
     def _attributes(self, node: "Node") -> Attributes:
         ino, is_directory, size, mtime_ns, subdirectories, _ = node
-        return Attributes(ino, is_directory, size, mtime_ns, 2 + subdirectories if is_directory else self._links)
+        return Attributes(ino, is_directory, size, mtime_ns, 2 + subdirectories if is_directory else self.links)
 
     def entries(self, ino: INode, after: INode) -> Iterator[Entry]:
         """Yield the entries of a directory by inode number, which is the cookie; one scan."""
         with self._archive.view() as view:
-            yield from view.children(ino, after, self._links, self._leave_out)
+            yield from view.children(ino, after, self.links, self._leave_out)
 
     def _leave_out(self, ino: INode) -> None:
         """Tell once of a name that no file can have: the kernel would give up the whole directory for it."""
