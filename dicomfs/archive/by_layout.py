@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dicomfs.archive.by_uid import ByUid
 from dicomfs.archive.tables import PAIR, U64
+from dicomfs.errors import Damaged
 
 
 class LayoutState(NamedTuple):
@@ -52,9 +53,12 @@ class ByLayout(ByUid):
 
 
 def decode(root: int, value: bytes) -> LayoutState:
-    """Read a value of the table of layouts."""
-    held = json.loads(value)
-    return LayoutState(root, held["name"], held["template"], held["on"], held["through"])
+    """Read a value of the table of layouts; raise Damaged."""
+    try:
+        held = json.loads(value)
+        return LayoutState(root, held["name"], held["template"], held["on"], held["through"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged("the index has a damaged record of a layout; run 'dicomfs reindex'") from error
 
 
 def encode(state: LayoutState) -> bytes:

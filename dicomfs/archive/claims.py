@@ -11,7 +11,7 @@ from dicomfs.archive.catalog import View
 from dicomfs.archive.fold import Fold
 from dicomfs.archive.layout import PATIENTS
 from dicomfs.archive.layout_values import patient_identity
-from dicomfs.archive.placing import Places, Placing, free_name
+from dicomfs.archive.placing import Placing, free_name
 from dicomfs.archive.records import InstanceRow, Records
 from dicomfs.archive.splitting import Levels, Row
 from dicomfs.archive.tables import PAIR, ROOT_PATIENTS, U64
@@ -84,21 +84,22 @@ class Claims:
         parent = place.directory
         sha256 = row.sha256.hex()
         identity = sha256 if conflict else str(own["SOPInstanceUID"])
-        rendered = PATIENTS.render_level(3, place.said | own, identity)
+        said = place.said | own
+        rendered = PATIENTS.render_level(3, said, identity)
         plain = not conflict or bool(replaces)
         name = (replaces and self._replaced_name(replaces, parent)) or free_name(
             self._txn, self._tables["name"], parent, rendered, identity, plain=plain
         )
-        layouts = self._placing.at_once
-        places: Places = self._placing.places(replaces) if replaces and layouts else {}
+        # They are gone once the instance is folded.
+        places = self._placing.places(replaces) if replaces else {}
         placed = InstanceRow(
             self._fold.next, place.series, place.study, parent, name, row.size, sha256, row.base.hex(), body_offset,
             len(row.body), row.literal_length, new_bulk, new_stored, new_base, replaces,
             own | place.differences if place.differences else own,
         )  # fmt: skip
         self._records.add(placed, self._fold.instance(placed))
-        for root, layout in layouts:
-            self._placing.place(placed.ino, root, layout, place.said | own, identity, plain=plain, before=places)
+        for root, layout in self._placing.at_once(places):
+            self._placing.place(placed.ino, root, layout, said, identity, plain=plain, before=places)
         return placed
 
     def _place_of(self, attributes: Levels) -> _Before:

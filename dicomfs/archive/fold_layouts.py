@@ -39,11 +39,11 @@ class LayoutFold:
         if root < tables.FIRST_CLAIMED:
             raise ValueError("a layout's root has a number of its own")
         key = U64.pack(root)
-        value = self._txn.get(key, db=self._tables["layout"])
-        through = 0 if value is None else by_layout.decode(root, value).through
-        state = LayoutState(root, name, template, on=True, through=through)
+        known = self._txn.get(key, db=self._tables["layout"]) is not None
+        # What came while it was off has no place in it yet.
+        state = LayoutState(root, name, template, on=True, through=0)
         self._txn.put(key, by_layout.encode(state), db=self._tables["layout"])
-        if value is None:
+        if not known:
             inode = tables.DIRECTORY_INODE.pack(DIRECTORY, tables.ROOT, self._time_ns, 0) + name.encode()
             self._txn.put(key, inode, db=self._tables["inode"])
         self._touch(root)

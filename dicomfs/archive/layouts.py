@@ -2,7 +2,7 @@
 
 What a layout lacks is found by the numbers of instances: all up to `through` are in it. Instances are taken series by
 series, each in the order of slices, in commits of bounded size. Whoever is stopped goes on where it was, for what has
-a place is passed by.
+a place is passed by. Memory goes with the longest series.
 """
 
 import re
@@ -62,7 +62,7 @@ def switch_on(
 ) -> Applied:
     """Switch a layout on and apply it to all that the archive holds; go on where an earlier call was stopped."""
     require_name(name)
-    Layout.parse(template)
+    layout = Layout.parse(template)
     with _Writing(archive_path, "dicomfs layout add", wait_s) as writing:
         known = {state.name.lower(): state for state in writing.states() if state.on or state.template == template}
         state = known.get(name.lower())
@@ -79,7 +79,7 @@ def switch_on(
             writing.fold.layout(root, name, template)
             writing.commit()
             state = LayoutState(root, name, template, on=True, through=0)
-        placed = writing.apply(state, 0, progress)
+        placed = writing.apply(state, layout, 0, progress)
     return Applied(name, state.root, placed)
 
 
@@ -99,8 +99,9 @@ def catch_up(store: Store, writer: Writer, by: str, after_ns: int) -> None:
     """Place what an import brought in layouts that count, and finish those whose application was stopped."""
     applying = _Applying(store, writer, by, after_ns)
     for state in applying.states():
-        if state.on and (parsed(state.template).counts or not state.through):
-            applying.apply(state, state.through)
+        layout = parsed(state.template)
+        if state.on and layout is not None and (layout.counts or not state.through):
+            applying.apply(state, layout, state.through)
 
 
 class _Applying:
@@ -135,10 +136,9 @@ class _Applying:
         """Return the layouts as they are now."""
         return self._view.layouts()
 
-    def apply(self, state: LayoutState, after: int, progress: OnProgress | None = None) -> int:
+    def apply(self, state: LayoutState, layout: Layout, after: int, progress: OnProgress | None = None) -> int:
         """Place every instance past a number that has no place in a layout yet; return how many."""
         through = self.fold.next - 1
-        layout = parsed(state.template)
         series, total = self._lacking(state.root, after)
         done = 0
         lacks = self._lacks(state.root)
@@ -237,7 +237,7 @@ def in_order(
     came."""
     above = view.series(series)
     study = view.study(above.study)
-    owners = _Owners(view, study)
+    owners = Owners(view, study)
 
     def found() -> Iterator[Lacking]:
         for instance in view.instances_from(series, after):
@@ -257,7 +257,7 @@ def _slice(one: Lacking) -> tuple[bool, int, str, str]:
     return not known, number if isinstance(number, int) else 0, when, str(one.attributes["SOPInstanceUID"])
 
 
-class _Owners:
+class Owners:
     """Whose the instances of a study are: its files may disagree, and each patient has a directory in `patients/`."""
 
     def __init__(self, view: View, study: Study) -> None:

@@ -10,13 +10,13 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from dicomfs.archive import by_layout, tables
-from dicomfs.archive.by_layout import LayoutState
 from dicomfs.archive.fold import Fold
 from dicomfs.archive.layout import Layout
 from dicomfs.archive.layout_values import Value
 from dicomfs.archive.names import candidates
 from dicomfs.archive.records import Records
 from dicomfs.archive.tables import PAIR, U64
+from dicomfs.errors import UsageError
 from dicomfs.store.index import Table, Transaction
 from dicomfs.store.store import Store
 
@@ -25,7 +25,14 @@ _KEPT: Final = 4096
 Places: TypeAlias = dict[int, tuple[int, str]]
 """The directory and the name of an instance, by the root of each layout that has it."""
 
-parsed = lru_cache(64)(Layout.parse)
+
+@lru_cache(64)
+def parsed(template: str) -> Layout | None:
+    """Return the layout of a template in a commit, None where this version cannot read it: a later one wrote it."""
+    try:
+        return Layout.parse(template)
+    except UsageError:
+        return None
 
 
 class Placing:
@@ -44,15 +51,25 @@ class Placing:
         known = (
             [by_layout.decode(U64.unpack(key)[0], value) for key, value in cursor.iternext()] if cursor.first() else []
         )
-        self.on: list[LayoutState] = [state for state in known if state.on]
-        self.at_once: list[tuple[int, Layout]] = [
-            (state.root, layout) for state in self.on if not (layout := parsed(state.template)).counts
-        ]
-        """Those that an instance gets a place in as it comes. Where entries are counted, all of an import have to
-        be there first, to be put in order."""
+        self._on = {
+            state.root: layout for state in known if state.on and (layout := parsed(state.template)) is not None
+        }
+        self._at_once = [root for root, layout in self._on.items() if not layout.counts]
+
+    def at_once(self, before: Places) -> list[tuple[int, Layout]]:
+        """Return the layouts in which an instance gets its place as it comes.
+
+        Where entries are counted, all of an import have to be there first, to be put in order; but who takes the place
+        of another takes its name, of which `before` are all.
+        """
+        if not before:
+            return [(root, self._on[root]) for root in self._at_once]
+        return [(root, layout) for root, layout in self._on.items() if not layout.counts or root in before]
 
     def places(self, ino: int) -> Places:
-        """Return the places of an instance."""
+        """Return the places of an instance in layouts."""
+        if not self._on:
+            return {}
         cursor = self._txn.cursor(db=self._tables["link"])
         found: Places = {}
         if cursor.set_range(PAIR.pack(ino, 0)):

@@ -79,7 +79,7 @@ class Shelf:
 
     def _bring(self, kind: str, number: int, stamp: str) -> None:
         """Open a bundle, made anew if it has to be."""
-        cache, makers = self._ready()
+        cache, makers = self.ready()
         try:
             bundle = Bundle.open(documents.path(cache, kind, number, stamp))
         except (FileNotFoundError, Damaged):
@@ -116,7 +116,7 @@ class Shelf:
         """Open the picture of a job (`pictures.make`), made if it has to be; wait as long as it takes."""
         found = self.picture_ready(job)
         if found is None:
-            _, makers = self._ready()
+            _, makers = self.ready()
             makers.make(("picture", job))
             found = self.picture_ready(job)
         if found is None:
@@ -136,7 +136,8 @@ class Shelf:
             return None
         return file
 
-    def _ready(self) -> tuple[Path, Makers]:
+    def ready(self) -> tuple[Path, Makers]:
+        """Return the directory to write to, and those who write there."""
         with self._lock:
             if self._makers is None or self._cache is None:
                 self._cache = self._place()

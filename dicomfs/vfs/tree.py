@@ -15,12 +15,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.names import possible
 from dicomfs.errors import NotFound
 from dicomfs.vfs import readme
 from dicomfs.vfs.catalog import Catalog
 from dicomfs.vfs.dicomweb import DicomWeb
 from dicomfs.vfs.node import (
+    COMPUTED_INDEX,
     COMPUTED_QUARANTINE,
     COMPUTED_SHIFT,
     DICOMWEB,
@@ -69,6 +71,7 @@ class Tree:
         """
         self._archive = archive
         self._views = tuple(views or ())
+        self._indexed: frozenset[INode] = frozenset()
         layouts = self._layouts_on()
         names = chosen(self._views, list(layouts), private=private)
         shown = [(name, VIEWS[name]) for name in names if name in VIEWS]
@@ -81,8 +84,8 @@ class Tree:
         self._catalog = Catalog(archive, 1, self._created_ns)
         self._show(layouts)
         self._fixed: dict[INode, Provider] = {PATIENTS: self._catalog}
-        self._computed: dict[int, Provider] = {}
-        self._providers: list[Provider] = [self._catalog]
+        self._computed: dict[int, Provider] = {COMPUTED_INDEX: self._catalog.index}
+        self._providers: list[Provider] = [self._catalog, self._catalog.index]
         self._web: DicomWeb | None = None
         if DICOMWEB in self._roots.values():
             self._web = DicomWeb(archive, self._created_ns)
@@ -98,6 +101,7 @@ class Tree:
         """Return the roots of the layouts that are on and may be shown."""
         with self._archive.view() as view:
             states = view.layouts()
+        self._indexed = frozenset(state.root for state in states if state.template == built_in()["archive"])
         return {
             state.name: state.root
             for state in states
@@ -108,6 +112,7 @@ class Tree:
         shown = {name.encode(): root for name, root in layouts.items() if not self._views or name in self._views}
         self._roots = {**self._fixed_roots, **shown}
         self._catalog.links = self._fixed_links + len(shown) or 1
+        self._catalog.index.roots = self._indexed.intersection(shown.values())
 
     def attributes(self, ino: INode) -> Attributes | None:
         """Return the attributes of a node, None where there is none."""
@@ -207,6 +212,7 @@ class Tree:
 
     def close(self) -> None:
         """End what works for the tree; the archive stays open."""
+        self._catalog.index.close()
         if self._web is not None:
             self._web.close()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicomfs.archive import ingest, layouts
+from dicomfs.archive import ingest, layouts, placing
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.check import check
 from dicomfs.archive.layouts import layouts_of, switch_off, switch_on
@@ -131,9 +131,10 @@ def test_what_replaces_another_has_its_name(archive_path: Path, template: str) -
     switch_on(archive_path, "own", template)
     switch_on(archive_path, "uids", BY_UID)
     numbered(archive_path, 1, 2)
-    before = shown(archive_path, "uids")
+    before, named = shown(archive_path, "uids"), shown(archive_path, "own")
     add(archive_path, make_instance(number=1, seed="new"), on_conflict="replace")
     after = shown(archive_path, "uids")
+    assert shown(archive_path, "own").keys() == named.keys()
     assert before.keys() == after.keys()
     assert sum(before[path] != after[path] for path in before) == 1
     assert inodes(shown(archive_path, "own")) == inodes(after)
@@ -141,10 +142,11 @@ def test_what_replaces_another_has_its_name(archive_path: Path, template: str) -
     versions = [make_instance(number=2, seed=seed) for seed in ("a", "b", "c")]
     add(archive_path, *versions, on_conflict="replace")
     assert shown(archive_path, "uids").keys() == before.keys()
+    assert shown(archive_path, "own").keys() == named.keys()
     assert inodes(shown(archive_path, "own")) == inodes(shown(archive_path, "uids")) == inodes(tree(archive_path))
 
 
-def test_a_layout_that_comes_back_has_its_names(archive_path: Path) -> None:
+def test_a_layout_that_comes_back_has_its_names(archive_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbered(archive_path, 2, 1)
     switch_on(archive_path, "own", COUNTED)
     before = shown(archive_path, "own")
@@ -152,7 +154,13 @@ def test_a_layout_that_comes_back_has_its_names(archive_path: Path) -> None:
     numbered(archive_path, 4, 3)
     with Archive.open(archive_path) as opened:
         assert [state.on for state in layouts_of(opened)] == [False]
+    with monkeypatch.context() as context:
+        context.setattr(layouts._Applying, "apply", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            switch_on(archive_path, "own", COUNTED)
+    assert check(archive_path).notes != []
     assert switch_on(archive_path, "own", COUNTED).instances == 2
+    assert check(archive_path).notes == []
     after = shown(archive_path, "own")
     assert {path: after[path] for path in before} == before
     assert len(after) == 4
@@ -206,6 +214,16 @@ def test_applying_goes_on_where_it_was_stopped(
     whole = shown(archive_path, "own")
     assert {path: whole[path] for path in part} == part
     assert inodes(whole) == inodes(tree(archive_path))
+
+
+def test_a_template_of_a_later_version_stops_nobody(archive_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch_on(archive_path, "own", BY_UID)
+    with monkeypatch.context() as context:
+        context.setattr(placing, "parsed", lambda _: None)
+        context.setattr(layouts, "parsed", lambda _: None)
+        numbered(archive_path, 1)
+    assert shown(archive_path, "own") == {}
+    assert switch_on(archive_path, "own", BY_UID).instances == 1
 
 
 def test_an_import_finishes_what_was_stopped(archive_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
@@ -111,3 +112,23 @@ def test_mistakes(run: Run, archive_path: Path, arguments: list[str], message: s
 def test_no_archive(run: Run, tmp_path: Path) -> None:
     assert run("layout", "list", "-a", tmp_path / "missing").status == 3
     assert run("layout", "add", "icore", "-a", tmp_path / "missing").status == 3
+
+
+@pytest.mark.parametrize("name", ["archive", "icore"])
+def test_an_export_of_a_layout_holds_every_file_under_its_name(
+    run: Run, archive_path: Path, tmp_path: Path, name: str
+) -> None:
+    written = write_study(tmp_path / "source", instances=3, series=2)
+    run("import", tmp_path / "source", "-a", archive_path)
+    output = tmp_path / "out"
+    assert run("export", "-a", archive_path, "--all", "--layout", name, "-o", output).status == 2
+    run("layout", "add", name, "-a", archive_path)
+    assert run("export", "-a", archive_path, "--patient-id", "*", "--layout", name, "-o", output).status == 2
+    ended = run("export", "-a", archive_path, "--all", "--layout", name, "-o", output)
+    assert (ended.status, ended.err) == (0, "")
+    files = {path for path in output.rglob("*") if path.is_file()}
+    index = {output / "archive_index.json"} & files
+    assert bool(index) is (name == "archive")
+    assert sorted(written.values()) == sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files - index)
+    ended = run("export", "-a", archive_path, "--all", "--layout", name, "-o", output)
+    assert ended.out.startswith(f"{len(files)} files: 0 written (0 B), {len(files)} present")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dicomfs.archive.built_in_layouts import built_in
 from tests.builders import write_study
 from tests.mount.conftest import import_into, run
 
@@ -119,6 +121,35 @@ def test_a_layout_that_is_named_may_go_and_come(
     command("on", archive, "other", BY_UID)
     command("on", archive, "own", BY_UID)
     within_a_second(lambda: set(os.listdir(drive.path)) == {"patients", "own", "README.txt"})
+
+
+def test_the_index_of_the_archive_layout(
+    imported: tuple[Path, dict[Path, str]], mount_drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    """A program walks it and finds every file with its size, also after a further import."""
+    archive, _ = imported
+    command("on", archive, "archive", built_in()["archive"])
+    drive = mount_drive(archive)
+    assert sorted(os.listdir(drive.path / "archive")) == ["archive_index.json", "data"]
+
+    def agrees() -> bool:
+        with (drive.path / "archive" / "archive_index.json").open("rb") as file:
+            text = file.read()
+            assert os.fstat(file.fileno()).st_size == len(text)
+        found = {
+            one["filePath"]: one["fileSize"]
+            for patient in json.loads(text)["patients"]
+            for study in patient["studies"]
+            for series in study["series"]
+            for one in series["instances"]
+        }
+        data = drive.path / "archive" / "data"
+        return found == {f"data/{path}": (data / path).stat().st_size for path in files(data)}
+
+    assert agrees()
+    import_into(archive, next(iter(write_study(tmp_path / "more", modality="MR", study=9, instances=3))).parent)
+    within_a_second(lambda: len(files(drive.path / "archive" / "data")) == 15)
+    within_a_second(agrees)
 
 
 @pytest.mark.corpus
