@@ -149,7 +149,7 @@ def _series(
                 continue
             if owners is not None:
                 directory = view.instance_inode(instance.ino).parent
-                if owners.of(directory) != patient.attributes:
+                if owners.of(view, directory) != patient.attributes:
                     continue
             totals.files += 1
             totals.last_ns = max(totals.last_ns, instance.mtime_ns)

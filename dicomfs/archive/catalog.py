@@ -228,9 +228,9 @@ class View(ByLayout):
         """Walk the instances of a series, earlier versions included."""
         return map(self.instance, self._below("instance", series))
 
-    def instances_from(self, series: int, after: int) -> Iterator[Instance]:
-        """Walk the instances of a series past the one given, earlier versions included."""
-        return map(self.instance, self._below("instance", series, after))
+    def numbers_from(self, series: int, after: int) -> Iterator[int]:
+        """Walk the numbers of a series' instances past the one given, earlier versions included."""
+        return self._below("instance", series, after)
 
     def shown_instances(self, series: int, after: int = 0) -> Iterator[Instance]:
         """Walk the instances that trees of UIDs show, past the one given: one of each SOP Instance UID."""

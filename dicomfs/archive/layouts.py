@@ -2,7 +2,7 @@
 
 What a layout lacks is found by the numbers of instances: all up to `through` are in it. Instances are taken series by
 series, each in the order of slices, in commits of bounded size. Whoever is stopped goes on where it was, for what has
-a place is passed by. Memory goes with the longest series.
+a place is passed by. Of the longest series memory holds the numbers.
 """
 
 import re
@@ -143,7 +143,7 @@ class _Applying:
         done = 0
         lacks = self._lacks(state.root)
         for number in sorted(series):
-            for one in list(in_order(self._view, number, after, layout, lacks)):  # a commit ends its transaction
+            for one in in_order(lambda: self._view, number, after, layout, lacks):
                 self._place(state.root, layout, one)
                 done += 1
                 if len(self.records.links) >= COMMIT_LINKS:
@@ -231,37 +231,37 @@ class Lacking(NamedTuple):
 
 
 def in_order(
-    view: View, series: int, after: int, layout: Layout, wanted: Callable[[View, int], bool]
+    views: Callable[[], View], series: int, after: int, layout: Layout, wanted: Callable[[View, int], bool]
 ) -> Iterator[Lacking]:
     """Walk those instances of a series past a number that are wanted: by slices where the layout counts, else as they
-    came."""
+    came. `views` gives the view to look at, which may be another one after a commit."""
+    view = views()
     above = view.series(series)
     study = view.study(above.study)
     owners = Owners(view, study)
+    numbers = [ino for ino in view.numbers_from(series, after) if wanted(view, ino)]
+    if layout.counts:
+        numbers = [ino for *_, ino in sorted(_slice(view.instance(ino)) for ino in numbers)]
+    for ino in numbers:
+        view = views()
+        instance = view.instance(ino)
+        patient = owners.of(view, view.instance_inode(ino).parent)
+        said = patient | study.attributes | above.attributes | instance.attributes
+        yield Lacking(instance, {key: value for key, value in said.items() if value != ""})
 
-    def found() -> Iterator[Lacking]:
-        for instance in view.instances_from(series, after):
-            if wanted(view, instance.ino):
-                patient = owners.of(view.instance_inode(instance.ino).parent)
-                said = patient | study.attributes | above.attributes | instance.attributes
-                yield Lacking(instance, {key: value for key, value in said.items() if value != ""})
 
-    return iter(sorted(found(), key=_slice)) if layout.counts else found()
-
-
-def _slice(one: Lacking) -> tuple[bool, int, str, str]:
+def _slice(instance: Instance) -> tuple[bool, int, str, int]:
     """Return what puts the instances of a series in order."""
-    number = one.attributes.get("InstanceNumber")
-    when = f"{one.attributes.get('ContentDate', '')}{one.attributes.get('ContentTime', '')}"
+    number = instance.attributes.get("InstanceNumber")
+    when = f"{instance.attributes.get('ContentDate', '')}{instance.attributes.get('ContentTime', '')}"
     known = isinstance(number, int)
-    return not known, number if isinstance(number, int) else 0, when, str(one.attributes["SOPInstanceUID"])
+    return not known, number if isinstance(number, int) else 0, when, instance.ino
 
 
 class Owners:
     """Whose the instances of a study are: its files may disagree, and each patient has a directory in `patients/`."""
 
     def __init__(self, view: View, study: Study) -> None:
-        self._view = view
         self._patients = [view.patient(key).attributes for key in study.patients]
         self._by_directory: dict[int, dict[str, Value]] = {}
         for attributes in self._patients if len(self._patients) > 1 else ():
@@ -269,12 +269,12 @@ class Owners:
             directory = view.directory_identified(tables.ROOT_PATIENTS, text)
             self._by_directory[directory] = attributes
 
-    def of(self, series_directory: int) -> dict[str, Value]:
+    def of(self, view: View, series_directory: int) -> dict[str, Value]:
         """Return what the patient says whose directory holds this one of a series."""
         if len(self._patients) == 1:
             return self._patients[0]
-        study = self._view.node(series_directory)
-        patient = None if study is None else self._view.node(study.parent)
+        study = view.node(series_directory)
+        patient = None if study is None else view.node(study.parent)
         return self._by_directory.get(0 if patient is None else patient.parent, self._patients[0])
 
 

@@ -60,7 +60,7 @@ def _paths(archive: Archive, layout: Layout, of_series: int) -> Iterator[Preview
                 (one, view.path(one.instance.ino))
                 for study in studies
                 for series in view.series_of(study.key)
-                for one in islice(in_order(view, series.key, 0, layout, _is_shown), of_series)
+                for one in islice(in_order(lambda: view, series.key, 0, layout, _is_shown), of_series)
             ]
         if not studies:
             return
