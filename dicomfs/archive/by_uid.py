@@ -43,6 +43,10 @@ class ByUid(Reading):
         """Return the number of a study's series with this SeriesInstanceUID."""
         return self._identified("series", study, series_instance_uid)
 
+    def directory_identified(self, parent: int, text: str) -> int:
+        """Return the directory for which this text stands in another one, 0 where there is none."""
+        return self._identified("directory", parent, text) or 0
+
     def _identified(self, kind: str, parent: int, text: str) -> int | None:
         value = self._txn.get(tables.identity_key(kind, parent, text), db=self._tables["identity"])
         return None if value is None else int(U64.unpack(value)[0])

@@ -8,8 +8,8 @@ from fnmatch import translate
 from typing import NamedTuple, TypeAlias
 
 from dicomfs.archive import names, tables
-from dicomfs.archive.by_uid import ByUid
-from dicomfs.archive.fold import Attributes
+from dicomfs.archive.by_layout import ByLayout
+from dicomfs.archive.records import Attributes
 from dicomfs.archive.tables import CHILD, DIRECTORY, PAIR, U64
 from dicomfs.archive.totals import Totals
 from dicomfs.errors import Damaged, NotFound
@@ -102,7 +102,7 @@ class Changes:
     complete: bool
 
 
-class View(ByUid):
+class View(ByLayout):
     """The catalog at one commit. Belongs to one thread; never held across an await."""
 
     __slots__ = ()
@@ -227,6 +227,10 @@ class View(ByUid):
     def instances_of(self, series: int) -> Iterator[Instance]:
         """Walk the instances of a series, earlier versions included."""
         return map(self.instance, self._below("instance", series))
+
+    def numbers_from(self, series: int, after: int) -> Iterator[int]:
+        """Walk the numbers of a series' instances past the one given, earlier versions included."""
+        return self._below("instance", series, after)
 
     def shown_instances(self, series: int, after: int = 0) -> Iterator[Instance]:
         """Walk the instances that trees of UIDs show, past the one given: one of each SOP Instance UID."""

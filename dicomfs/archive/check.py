@@ -75,6 +75,7 @@ def check(archive_path: Path, *, verify_files: bool = False, progress: OnProgres
             checker = _Checker(archive, report, progress)
             if checker.packs():
                 checker.catalog()
+            checker.layouts()
             if verify_files:
                 checker.entries()
             checker.recipes(verify_files=verify_files)
@@ -169,6 +170,13 @@ class _Checker:
                 f"{tempfile.gettempdir()}: no room for a second index to compare with ({reason}); "
                 "set TMPDIR to a directory with more"
             ) from error
+
+    def layouts(self) -> None:
+        """Tell of layouts that lack what was there before them."""
+        with self._archive.view() as view:
+            lacking = [state.name for state in view.layouts() if state.on and not state.through]
+        for name in lacking:
+            self._report.notes.append(f"layout {name}: was not applied to the end; run 'dicomfs layout add {name}'")
 
     def recipes(self, *, verify_files: bool) -> None:
         """Resolve every recipe; rebuild and hash every file where asked."""

@@ -4,15 +4,15 @@ First come keeps the plain name, a clash gets a `~hash` suffix; nothing is renam
 data arrived. `vfs` only shows what was claimed here.
 """
 
-from collections.abc import Iterator
-from itertools import islice
 from typing import Final, NamedTuple
 
 from dicomfs.archive import tables
 from dicomfs.archive.catalog import View
-from dicomfs.archive.fold import Fold, InstanceRow, Records
+from dicomfs.archive.fold import Fold
 from dicomfs.archive.layout import PATIENTS
-from dicomfs.archive.names import candidates
+from dicomfs.archive.layout_values import patient_identity
+from dicomfs.archive.placing import Placing, free_name
+from dicomfs.archive.records import InstanceRow, Records
 from dicomfs.archive.splitting import Levels, Row
 from dicomfs.archive.tables import PAIR, ROOT_PATIENTS, U64
 from dicomfs.store.index import Transaction
@@ -52,10 +52,12 @@ class Claims:
         self._pairs: set[tuple[int, int]] = set()
         self._series_places: dict[tuple[str, str, str], _SeriesPlace] = {}
         self._before: _Before | None = None
+        self._placing = Placing(store)
 
     def begin(self, txn: Transaction, fold: Fold, records: Records) -> None:
         """Go on with the next commit."""
         self._txn, self._fold, self._records = txn, fold, records
+        self._placing.begin(txn, fold, records)
         if len(self._known) > _KEPT:
             self._known.clear()
             self._pairs.clear()
@@ -82,16 +84,22 @@ class Claims:
         parent = place.directory
         sha256 = row.sha256.hex()
         identity = sha256 if conflict else str(own["SOPInstanceUID"])
-        rendered = PATIENTS.render_level(3, place.said | own, identity)
-        name = (replaces and self._replaced_name(replaces, parent)) or self._free_name(
-            parent, rendered, identity, plain=not conflict or bool(replaces)
+        said = place.said | own
+        rendered = PATIENTS.render_level(3, said, identity)
+        plain = not conflict or bool(replaces)
+        name = (replaces and self._replaced_name(replaces, parent)) or free_name(
+            self._txn, self._tables["name"], parent, rendered, identity, plain=plain
         )
+        # They are gone once the instance is folded.
+        places = self._placing.places(replaces) if replaces else {}
         placed = InstanceRow(
             self._fold.next, place.series, place.study, parent, name, row.size, sha256, row.base.hex(), body_offset,
             len(row.body), row.literal_length, new_bulk, new_stored, new_base, replaces,
             own | place.differences if place.differences else own,
         )  # fmt: skip
         self._records.add(placed, self._fold.instance(placed))
+        for root, layout in self._placing.at_once(places):
+            self._placing.place(placed.ino, root, layout, said, identity, plain=plain, before=places)
         return placed
 
     def _place_of(self, attributes: Levels) -> _Before:
@@ -115,7 +123,7 @@ class Claims:
         """Return study, series and directory of an instance."""
         study_uid = str(attributes.study["StudyInstanceUID"])
         series_uid = str(attributes.series["SeriesInstanceUID"])
-        patient_text = _patient_identity(attributes.patient, study_uid)
+        patient_text = patient_identity(attributes.patient, study_uid)
         known = self._series_places.get((patient_text, study_uid, series_uid))
         if known is not None:
             return known
@@ -184,21 +192,13 @@ class Claims:
         key = tables.identity_key("directory", parent, text)
         number = self._number(key)
         if number is None:
-            name = self._free_name(parent, PATIENTS.render_level(level, attributes, text), text)
+            name = free_name(
+                self._txn, self._tables["name"], parent, PATIENTS.render_level(level, attributes, text), text
+            )
             number = self._new(key)
             self._records.directories.append((number, key.hex(), parent, name))
             self._fold.directory(number, key.hex(), parent, name)
         return number
-
-    def _free_name(self, parent: int, name: str, identity: str, *, plain: bool = True) -> str:
-        taken = self._tables["name"]
-        if plain and self._txn.get(tables.name_key(parent, name.encode()), db=taken) is None:
-            return name
-        names: Iterator[str] = candidates(name, identity)
-        for candidate in names if plain else islice(names, 1, None):
-            if self._txn.get(tables.name_key(parent, candidate.encode()), db=taken) is None:
-                return candidate
-        raise AssertionError("candidates never end")
 
     def _replaced_name(self, replaces: int, parent: int) -> str:
         """Return the name of the instance that is replaced if the new one belongs into the same directory, or ''."""
@@ -212,11 +212,3 @@ def _differences(said: dict[str, str | int], above: dict[str, str | int]) -> dic
     if said == above:
         return {}
     return {key: said.get(key, "") for key in sorted(said.keys() | above.keys()) if said.get(key) != above.get(key)}
-
-
-def _patient_identity(attributes: dict[str, str | int], study_uid: str) -> str:
-    """A patient is (PatientID, issuer), or the study where there is no PatientID."""
-    patient_id = str(attributes.get("PatientID", ""))
-    if not patient_id:
-        return f"study\0{study_uid}"
-    return f"{patient_id}\0{attributes.get('IssuerOfPatientID', '')}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dicomfs.archive.catalog import Patient, Series, Study
-    from dicomfs.archive.fold import Value
+    from dicomfs.archive.records import Value
 
 _CHARACTER_SET: Final = (0x00080005, '{"vr":"CS","Value":["ISO_IR 192"]}')
 _ONLINE: Final = (0x00080056, '{"vr":"CS","Value":["ONLINE"]}')

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.bundle import Bundle, Card, PieceKept
     from dicomfs.archive.catalog import Instance, Series, Study, View
-    from dicomfs.archive.fold import Attributes
+    from dicomfs.archive.records import Attributes
 
 _PER_PIECE: Final = 64
 """Instances of a piece, on average."""

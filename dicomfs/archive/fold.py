@@ -2,83 +2,23 @@
 
 An import folds each record as it is made, in the transaction of its commit; `reindex` and recovery
 fold the same records read back from the packs. Both go through `Fold`, so both give the same tables.
-
-A commit's JSON, which docs/format.md describes for everybody:
-
-    {"op": "import", "by": …, "patients": [[number, identity, attributes]],
-     "studies": [[number, identity, patient, attributes]], "series": [[number, identity, study, attributes]],
-     "study_patients": [[study, patient]], "directories": [[ino, identity, parent, name]],
-     "instances": [InstanceRow as a list]}
 """
 
 import json
 import re
 import struct
 from collections.abc import Iterable
-from typing import Final, NamedTuple, TypeAlias, TypedDict
+from typing import Final, TypedDict
 
-from dicomfs.archive import tables
+from dicomfs.archive import fold_layouts, tables
+from dicomfs.archive.fold_layouts import LayoutFold
+from dicomfs.archive.records import Attributes, InstanceRow, as_bytes, encode
 from dicomfs.archive.tables import CHILD, DIRECTORY, INSTANCE, PAIR, TRIPLE, U64
 from dicomfs.archive.totals import Totals
 from dicomfs.dicom.attributes import INSTANCE_KEYWORDS
 from dicomfs.errors import Damaged
 from dicomfs.store.index import Table, Transaction
 from dicomfs.store.store import Store
-
-Value: TypeAlias = str | int
-Attributes: TypeAlias = dict[str, Value]
-
-
-class InstanceRow(NamedTuple):
-    """What a commit records of one instance; offsets are in the commit's body, lengths in bytes."""
-
-    ino: int
-    series: int
-    study: int
-    parent: int
-    name: str
-    size: int
-    sha256: str
-    base: str
-    body_offset: int
-    body_length: int
-    literal_length: int
-    new_bulk: int
-    """How many bytes of the file's blobs no earlier file had."""
-    new_stored: int
-    """How many bytes those take in the pack."""
-    new_base: int
-    """How many bytes a new base took in the pack."""
-    replaces: int
-    """The inode of the instance that this one takes the place of, or 0."""
-    attributes: Attributes
-
-
-class Records:
-    """The records of one commit, in the order of the JSON."""
-
-    def __init__(self) -> None:
-        self.patients: list[tuple[int, str, Attributes]] = []
-        self.studies: list[tuple[int, str, int, Attributes]] = []
-        self.series: list[tuple[int, str, int, Attributes]] = []
-        self.study_patients: list[tuple[int, int]] = []
-        self.directories: list[tuple[int, str, int, str]] = []
-        self.instances: list[str] = []
-        """As JSON already: thousands of rows would cost memory, and time to look through."""
-
-    def add(self, row: InstanceRow, attributes: str) -> None:
-        """Add an instance, with the JSON of its attributes."""
-        (ino, series, study, parent, name, size, sha256, base, offset, length, literal,
-         bulk, stored, new_base, replaces, _) = row  # fmt: skip
-        self.instances.append(
-            f'[{ino},{series},{study},{parent},{_encode(name)},{size},"{sha256}","{base}",{offset},{length},{literal},'
-            f"{bulk},{stored},{new_base},{replaces},{attributes}]"
-        )
-
-    def encode(self, op: str, by: str) -> bytes:
-        """Return the commit's JSON."""
-        head = _encode({"op": op, "by": by, **vars(self), "instances": []}).removesuffix("]}")
-        return _bytes(f"{head}{','.join(self.instances)}]}}")
 
 
 class _Study(TypedDict):
@@ -118,6 +58,7 @@ class Fold:
         self._studies: dict[int, _Tally] = {}
         self._modalities: dict[int, str] = {}
         self._removed: list[tuple[int, str]] = []
+        self.layouts = LayoutFold(txn, self._tables, time_ns, lambda ino: self._directories.setdefault(ino, 0))
         self._displaced: list[int] = []
 
     def patient(self, number: int, identity: str, attributes: Attributes) -> None:
@@ -167,6 +108,16 @@ class Fold:
         self._directories.setdefault(ino, 0)
         self._directories[parent] = self._directories.get(parent, 0) + 1
 
+    def folder(self, ino: int, identity: str, parent: int, name: str) -> None:
+        """Add a directory of a layout."""
+        self.layouts.give(parent)
+        self.directory(ino, identity, parent, name)
+
+    def layout(self, root: int, name: str, template: str) -> None:
+        """Switch a layout on."""
+        self.layouts.layout(root, name, template)
+        self.next = max(self.next, root + 1)
+
     def instance(self, row: InstanceRow) -> str:
         """Add an instance under the name that was claimed for it; return the JSON of its attributes."""
         held, put = self._tables, self._txn.put
@@ -182,8 +133,8 @@ class Fold:
         put(ino, value + name, db=held["inode"])
         self._claim(row.parent, row.ino, name, CHILD.pack(INSTANCE, row.size, self._time_ns, 0))
         attributes = row.attributes
-        text = _encode(attributes)
-        put(U64.pack(row.series) + ino, _bytes(text), db=held["instance"])
+        text = encode(attributes)
+        put(U64.pack(row.series) + ino, as_bytes(text), db=held["instance"])
         sop = tables.sop_key(str(attributes["SOPInstanceUID"]))
         if not put(sop, ino, overwrite=False, db=held["sop"]):
             others = self._txn.get(sop, db=held["sop"]) or b""
@@ -202,6 +153,7 @@ class Fold:
 
     def finish(self) -> None:
         """Bring counts, times and the journal of changes up to date."""
+        self.layouts.finish()
         touched = self._touch_directories()
         for number, tally in self._series.items():
             self._update_series(number, tally)
@@ -237,6 +189,7 @@ class Fold:
         hidden = tables.INSTANCE_INODE.pack(*old._replace(parent=tables.NOWHERE))
         self._txn.put(U64.pack(ino), hidden + name, db=self._tables["inode"])
         self._removed.append((old.parent, name.decode()))
+        self._removed += self.layouts.unlink(ino)
         self._displaced.append(ino)
         self._directories.setdefault(old.parent, 0)
         series = self._txn.get(U64.pack(old.series), db=self._tables["series"])
@@ -361,6 +314,10 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
         told = floors.decode(records["floors"])
         fold.next = max(fold.next, told.next)
         floors.put(store, txn, told)
+    for key in fold_layouts.KEYS:
+        records.setdefault(key, [])
+    for layout in records["layouts"]:
+        fold.layout(*layout)
     mending.mend(fold, txn, store.index.tables, records)
     for patient in records["patients"]:
         fold.patient(*patient)
@@ -374,15 +331,16 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
         fold.directory(*directory)
     for row in records["instances"]:
         fold.instance(InstanceRow(*row))
+    for folder in records["folders"]:
+        fold.folder(*folder)
+    for link in records["links"]:
+        fold.layouts.link(*link)
+    for root in records["layouts_off"]:
+        fold.layouts.layout_off(root)
+    for placed in records["placed"]:
+        fold.layouts.placed(*placed)
     fold.finish()
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
 def _json(value: object) -> bytes:
-    return _bytes(_encode(value))
+    return as_bytes(encode(value))

@@ -27,10 +27,12 @@ from dicomfs.archive import inputs as sources
 from dicomfs.archive import quarantine, tables
 from dicomfs.archive.claims import Claims
 from dicomfs.archive.dryrun import dry_run
-from dicomfs.archive.fold import Fold, Records, fold_meta
+from dicomfs.archive.fold import Fold, fold_meta
 from dicomfs.archive.inputs import Input
+from dicomfs.archive.layouts import catch_up
 from dicomfs.archive.outcome import ImportReport, Outcome
 from dicomfs.archive.quarantine import SourceLost
+from dicomfs.archive.records import Records
 from dicomfs.archive.results import CONFLICT_REASONS, OnConflict, OnProgress, OnResult, Results
 from dicomfs.archive.runs import Run
 from dicomfs.archive.splitting import Row
@@ -142,7 +144,7 @@ class _Coordinator:
         self._writer = Writer(store)
         self._claims = Claims(store)
         self._bases: dict[bytes, Base] = {}
-        self._by = _who()
+        self._by = who()
         self._last_time_ns = 0
         self._refused = self._present = False
         self._earlier = 0
@@ -164,6 +166,7 @@ class _Coordinator:
                             if interrupts.signal:
                                 break
                 self._commit()
+                catch_up(self._store, self._writer, self._by, self._last_time_ns)
                 self._writer.close()
                 if interrupts.signal:
                     self._results.report.interrupted = interrupts.signal
@@ -313,7 +316,8 @@ class _Interrupts:
             signal.signal(*self._before.popitem())
 
 
-def _who() -> str:
+def who() -> str:
+    """Return the user and the machine, as a commit tells who made it."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -51,11 +51,18 @@ def _studies(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
     documents.make_studies(archive, cache, args)
 
 
+def _archive_index(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    from dicomfs.archive import archive_index
+
+    archive_index.make(archive, cache, args)
+
+
 JOBS: Final[Mapping[str, Make]] = {
     "picture": pictures.make,
     "series": _series,
     "study": _study,
     "studies": _studies,
+    "archive_index": _archive_index,
 }
 
 

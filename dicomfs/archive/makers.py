@@ -23,7 +23,8 @@ from dicomfs.errors import Damaged, DicomfsError, Refused
 from dicomfs.store import child
 
 Job: TypeAlias = tuple[str, tuple[int, ...]]
-"""("picture", (inode number, frame, kind)), ("series", (number,)), ("study", (number,)) or ("studies", ()).
+"""("picture", (inode number, frame, kind)), ("series", (number,)), ("study", (number,)) or ("studies", ()),
+or ("archive_index", (root of a layout,)).
 
 A picture's arguments may go on with (rows, columns, colour): what was promised to whom it is for.
 """

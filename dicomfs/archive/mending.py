@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from dicomfs.archive import tables
 from dicomfs.archive.fold import Fold
+from dicomfs.archive.layout import MAX_LEVELS
 from dicomfs.archive.names import candidates
 from dicomfs.archive.tables import U64
 from dicomfs.store.index import Table, Transaction
@@ -20,6 +21,7 @@ _Rows = Mapping[str, list[list[object]]]
 def mend(fold: Fold, txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None:
     """Fold stand-ins for whatever these records refer to and nobody defines."""
     _rename(txn, held, records)
+    _mend_layouts(fold, txn, held, records)
     new = {kind: {_int(row[0]) for row in records[kind]} for kind in ("patients", "studies", "series", "directories")}
 
     def unknown(table: str, kind: str, numbers: Iterable[object]) -> set[int]:
@@ -47,7 +49,8 @@ def mend(fold: Fold, txn: Transaction, held: Mapping[str, Table], records: _Rows
 def _rename(txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None:
     """Give each name that is taken the first of its candidates that is not."""
     replaced = {_int(row[14]) for row in records["instances"]}
-    named = [(row, 2, 3) for row in records["directories"]] + [(row, 3, 4) for row in records["instances"]]
+    named = [(row, 2, 3) for row in [*records["directories"], *records["folders"]]]
+    named += [(row, 3, 4) for row in records["instances"]] + [(row, 2, 3) for row in records["links"]]
     for row, parent_at, name_at in named:
         parent, name = _int(row[parent_at]), str(row[name_at])
         for candidate in candidates(name, str(row[0])):
@@ -55,6 +58,48 @@ def _rename(txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None
             if taken is None or U64.unpack(taken)[0] in replaced:
                 row[name_at] = candidate
                 break
+
+
+def _mend_layouts(fold: Fold, txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None:
+    """Leave out what belongs to a layout of which nobody knows the template, and fold stand-ins for directories.
+
+    An instance that has lost its place in a layout gets another by `dicomfs layout add`.
+    """
+    folders, links = records["folders"], records["links"]
+    if not (folders or links):
+        return
+    new = {_int(row[0]) for row in folders}
+    fold.next = max([fold.next, *(number + 1 for number in new)])
+    links[:] = [row for row in links if txn.get(U64.pack(_int(row[1])), db=held["layout"]) is not None]
+    known: dict[int, bool] = {}
+
+    def lost(number: int) -> bool:
+        if number not in known:
+            known[number] = number not in new and txn.get(U64.pack(number), db=held["inode"]) is None
+        return known[number]
+
+    roots = {_int(row[2]): _int(row[1]) for row in links}
+    above = {_int(row[0]): _int(row[2]) for row in folders}
+    for first, root in list(roots.items()):
+        parent = first
+        for _ in range(MAX_LEVELS):
+            if parent not in above:
+                break
+            parent = above[parent]
+            roots.setdefault(parent, root)
+    for parent in sorted(roots):
+        if lost(parent):
+            fold.directory(parent, _lost("directory", parent), roots[parent], f"LOST~{parent}")
+            known[parent] = False
+    # A layout of which the commit that switched it on is lost has no root to hang its directories on.
+    kept: list[list[object]] = []
+    dropped: set[int] = set()
+    for row in folders:
+        if lost(_int(row[2])) or _int(row[2]) in dropped:
+            dropped.add(_int(row[0]))
+        else:
+            kept.append(row)
+    folders[:] = kept
 
 
 def _lost(kind: str, number: int) -> str:

@@ -16,7 +16,7 @@ import re
 from datetime import date
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from dicomfs.archive.layout import CATALOG_KEYWORDS
+from dicomfs.archive.keywords import CATALOG_KEYWORDS
 from dicomfs.archive.names import fold
 from dicomfs.errors import UsageError
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from dicomfs.archive.layout import CATALOG_KEYWORDS, CATALOG_TAGS
+from dicomfs.archive.keywords import CATALOG_KEYWORDS, CATALOG_TAGS
 from dicomfs.archive.names import fold
 from dicomfs.archive.patterns import day, indexed, value_test
 from dicomfs.errors import UsageError

@@ -24,6 +24,12 @@ class Reading:
         """The number of the commit that this view shows."""
         return self._store.seq(self._txn)
 
+    @property
+    def commit_time_ns(self) -> int:
+        """When the last commit was made; 0 before the first."""
+        seq = self.seq
+        return self._store.commit_place(self._txn, seq).time_ns if seq else 0
+
     def instance_inode(self, ino: int) -> tables.InstanceInode:
         """Return where an instance's header lies; raise NotFound where the number is not that of one."""
         value = self._txn.get(U64.pack(ino), db=self._tables["inode"])

@@ -26,6 +26,9 @@ a directory's or an instance's number is its inode number.
                                          their series, which trees of UIDs leave out
     file      SHA-256 of a file          u64 ino
     find      u8 field, folded value, 0, u64 number    empty: see FIELDS
+    layout    u64 root                   JSON {"name", "template", "on", "through"}: every layout but `patients`
+    link      u64 ino, u64 root          u64 directory, name: where a layout shows an instance
+    given     u64 directory              u64: how many names a layout's directory ever gave out
     change    u64 seq                    JSON {"directories": [ino], "removed": [[parent, name]],
                                          "studies": [number], "series": [number], "displaced": [ino]}
 """
@@ -51,6 +54,9 @@ TABLES: Final = (
     "hidden",
     "file",
     "find",
+    "layout",
+    "link",
+    "given",
     "change",
 )
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dicomfs.archive.fold import InstanceRow
+    from dicomfs.archive.records import InstanceRow
 
 
 @dataclass(slots=True)

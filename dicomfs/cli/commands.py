@@ -28,6 +28,7 @@ _COMMANDS = {
     "check": "checking",
     "stats": "statistics",
     "reindex": "reindexing",
+    "layout": "layouts",
     "render": "rendering",
     "serve": "serving",
     "nginx-conf": "serving",

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="The whole archive.")
 @click.option(
     "--layout",
-    type=click.Choice(["patients", "dicomweb"]),
     default="patients",
     show_default=True,
-    help="Which tree of the drive to write.",
+    metavar="NAME",
+    help="Which tree of the drive to write: patients, dicomweb, or a layout that is on.",
 )
 @click.option("--flatten", is_flag=True, help="All files in DIR itself, named by SOP Instance UID.")
 @click.option("--verbose", "-v", is_flag=True, help="Tell of every file what became of it.")
@@ -59,7 +59,7 @@ def export_command(
 
     --layout dicomweb writes what the drive has below dicomweb/, for a web server or an object store:
     everything, or the studies that are found. Its documents change with the archive, so what differs in size or
-    time is written anew there.
+    time is written anew there. --layout NAME with --all does the same for a layout of `dicomfs layout`.
 
     In a PATTERN, * stands for any text and ? for one character. Of several, all must be met.
 
@@ -69,6 +69,7 @@ def export_command(
       dicomfs export --patient-id 4711 --output out --flatten
       dicomfs export --all --output /backup/plain
       dicomfs export --all --layout dicomweb --output /srv/www/dicomweb
+      dicomfs export --all --layout icore --output /media/usb
 
     \b
     Exit status:
@@ -81,6 +82,8 @@ def export_command(
         raise click.UsageError("--all is the whole archive; leave it out to export a part")
     if layout != "patients" and flatten:
         raise click.UsageError("--flatten is for the files of patients/")
+    if layout not in ("patients", "dicomweb") and not everything:
+        raise click.UsageError(f"--layout {layout} takes --all: parts are written of patients and dicomweb alone")
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.query import Level, Query
     from dicomfs.cli.run import Interrupted

@@ -44,7 +44,8 @@ def mount_command(
     drive is read-only. patients/ holds every file, by patient, study and series; what is imported
     later appears within a second. A drive that died is recovered by mounting it again.
     quarantine/ holds what imports refused, each file beside its reason. With allow_other it is shown
-    only if named: views=patients:quarantine.
+    only if named: views=patients:quarantine. Every other directory is a layout of `dicomfs layout`: the
+    same files, as hard links, under other names.
 
     \b
     Options for -o:
@@ -52,7 +53,8 @@ def mount_command(
                          As an ordinary user this needs user_allow_other in /etc/fuse.conf
       uid=, gid=         whose files they are, by name or number
       umask=             permission bits to take away; fmask= for files, dmask= for directories
-      views=A:B          the trees to show: patients, quarantine
+      views=A:B          the trees to show: patients, dicomweb, quarantine, and layouts that are on.
+                         By default all are, and layouts that are switched on later
       noxattr            no extended attributes
       nonempty           mount over a directory that holds files
       readahead=KIB      how far to read ahead; takes root

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomfs.errors import UsageError
-from dicomfs.vfs.views import VIEWS, chosen
+from dicomfs.vfs.views import VIEWS
 
 READ_AHEAD_KIB: Final = 1024
 """Against the kernel's 128 KiB this made sequential reads 1.5 times faster."""
@@ -25,7 +25,7 @@ class MountOptions:
     """How to mount an archive."""
 
     views: tuple[str, ...] = ()
-    """The views to show; none named: the default ones."""
+    """The views to show; none named: the default ones. Which layouts there are, the archive knows."""
     allow_other: bool = False
     """Let all users in, not the mounting one alone."""
     allow_root: bool = False
@@ -50,11 +50,6 @@ class MountOptions:
     def private(self) -> bool:
         """Whether other users are kept out."""
         return not self.allow_other
-
-    @property
-    def shown(self) -> tuple[str, ...]:
-        """The views that this drive shows."""
-        return chosen(self.views, private=self.private)
 
 
 _IGNORED: Final = frozenset(
@@ -104,7 +99,6 @@ def parse(
             raise UsageError(_unknown(name, equals=bool(equals)))
     if views is not None:
         settings.update(_views("views", views))
-    chosen(_strings(settings.get("views", ())), private=True)
     return MountOptions(**settings, log=log)  # type: ignore[arg-type]  # each value was parsed for its field
 
 
@@ -119,11 +113,6 @@ def _unknown(name: str, *, equals: bool) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.replace(",", ":").split(":") if name.strip())
-
-
-def _strings(value: object) -> tuple[str, ...]:
-    assert isinstance(value, tuple)
-    return value
 
 
 def _views(name: str, value: str) -> dict[str, object]:

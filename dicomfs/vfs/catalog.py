@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from dicomfs.archive.names import possible
 from dicomfs.vfs import xattrs
+from dicomfs.vfs.archive_index import NAME as INDEX
+from dicomfs.vfs.archive_index import ArchiveIndex
 from dicomfs.vfs.node import FIRST_CLAIMED, NOTHING, ROOT, Attributes, Changes, Entry, INode, OpenFile
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ class Catalog:
     def __init__(self, archive: "Archive", links: int, created_ns: int) -> None:
         """Show an archive; `links` is how many of the views shown hold each instance."""
         self._archive = archive
-        self._links = links
+        self.links = links
+        self.index = ArchiveIndex(archive)
         self._created_ns = created_ns
         self._told = False
         self._replaced = False
@@ -41,18 +44,27 @@ class Catalog:
         """Return the node of exactly this name in a directory."""
         if not possible(name):
             return None
+        if name == INDEX and parent in self.index.roots:
+            return self.index.of(parent)
         with self._archive.view() as view:
             node = view.child(parent, name)
         return None if node is None else self._attributes(node)
 
     def _attributes(self, node: "Node") -> Attributes:
         ino, is_directory, size, mtime_ns, subdirectories, _ = node
-        return Attributes(ino, is_directory, size, mtime_ns, 2 + subdirectories if is_directory else self._links)
+        return Attributes(ino, is_directory, size, mtime_ns, 2 + subdirectories if is_directory else self.links)
 
     def entries(self, ino: INode, after: INode) -> Iterator[Entry]:
         """Yield the entries of a directory by inode number, which is the cookie; one scan."""
+        if ino in self.index.roots:
+            return self._entries(ino, after, self.index.entry(ino))
+        return self._entries(ino, after)
+
+    def _entries(self, ino: INode, after: INode, last: Entry | None = None) -> Iterator[Entry]:
         with self._archive.view() as view:
-            yield from view.children(ino, after, self._links, self._leave_out)
+            yield from view.children(ino, after, self.links, self._leave_out)
+        if last is not None and last[-1] > after:
+            yield last
 
     def _leave_out(self, ino: INode) -> None:
         """Tell once of a name that no file can have: the kernel would give up the whole directory for it."""
@@ -91,5 +103,7 @@ class Catalog:
             found = view.changes(self._seq)
         # A rebuilt index may lack what was lost with a pack, whatever its number of commits.
         complete = found.complete and not self._replaced
+        if not complete:
+            self.index.forget()
         self._seq, self._replaced = found.seq, False
         return Changes(found.directories, found.removed, complete)

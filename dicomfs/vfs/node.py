@@ -27,6 +27,7 @@ FIRST_CLAIMED: Final = 1024
 LAST_CLAIMED: Final = (1 << 40) - 1
 COMPUTED_SHIFT: Final = 56
 COMPUTED_QUARANTINE: Final = 1
+COMPUTED_INDEX: Final = 2
 
 INode: TypeAlias = int
 

@@ -99,7 +99,7 @@ class Shelf:
         found = self._bundles.get((kind, number))
         if found is not None and found.stamp == stamp:
             return found
-        cache, makers = self._ready()
+        cache, makers = self.ready()
         try:
             bundle = Bundle.open(documents.path(cache, kind, number, stamp))
             if bundle.missing and (kind, number) not in self._tried:
@@ -167,12 +167,12 @@ class Shelf:
     def make_picture(self, job: tuple[int, ...]) -> None:
         """Make the picture of a job (`pictures.make`) if it is not there; wait as long as it takes."""
         if not self._has_picture(job):
-            self._ready()[1].make(("picture", job))
+            self.ready()[1].make(("picture", job))
             if not self._has_picture(job):
                 raise Damaged("a picture that was made is not in the cache")
 
     def _has_picture(self, job: tuple[int, ...]) -> bool:
-        return pictures.is_made(pictures.path(self._ready()[0], *job[:3]), _picture_bytes(job))
+        return pictures.is_made(pictures.path(self.ready()[0], *job[:3]), _picture_bytes(job))
 
     def picture_ready(self, job: tuple[int, ...]) -> DiskFile | None:
         """Open a picture if it is made already."""
@@ -187,7 +187,8 @@ class Shelf:
             return None
         return file
 
-    def _ready(self) -> tuple[Path, Makers]:
+    def ready(self) -> tuple[Path, Makers]:
+        """Return the directory to write to, and those who write there."""
         with self._lock:
             if self._makers is None or self._cache is None:
                 self._cache = self._place()

@@ -4,7 +4,8 @@
     ├── README.txt
     ├── patients/      Catalog
     ├── dicomweb/      DicomWeb
-    └── quarantine/    Quarantine
+    ├── quarantine/    Quarantine
+    └── <layout>/      Catalog: one for each layout that is on
 
 A call finds its provider by the inode number alone (see `node.py`), so no table of nodes is kept and
 memory does not grow with what is walked.
@@ -14,11 +15,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dicomfs.archive.built_in_layouts import built_in
+from dicomfs.archive.names import possible
 from dicomfs.errors import NotFound
 from dicomfs.vfs import readme
 from dicomfs.vfs.catalog import Catalog
 from dicomfs.vfs.dicomweb import DicomWeb
 from dicomfs.vfs.node import (
+    COMPUTED_INDEX,
     COMPUTED_QUARANTINE,
     COMPUTED_SHIFT,
     DICOMWEB,
@@ -60,19 +64,28 @@ class Tree:
     What a provider may raise NotReady for, raises it here.
     """
 
-    def __init__(self, archive: "Archive", views: Sequence[str] | None = None) -> None:
-        """Show these views of an archive, or the default ones; raise UsageError for an unknown one."""
-        names = chosen(views or (), private=True)
-        shown = [(name, VIEWS[name]) for name in names]
+    def __init__(self, archive: "Archive", views: Sequence[str] | None = None, *, private: bool = True) -> None:
+        """Show these views of an archive, or the default ones; raise UsageError for an unknown one.
+
+        `private` says that nobody but the owner can look into it.
+        """
         self._archive = archive
+        self._views = tuple(views or ())
+        self._indexed: frozenset[INode] = frozenset()
+        layouts = self._layouts_on()
+        names = chosen(self._views, list(layouts), private=private)
+        shown = [(name, VIEWS[name]) for name in names if name in VIEWS]
         self._roots = {name.encode(): known.root for name, known in shown}
-        self._readme = TextFile(readme.text([(name, known.line) for name, known in shown]))
+        others = len(names) > len(shown) or not self._views
+        self._readme = TextFile(readme.text([(name, known.line) for name, known in shown], others=others))
         self._created_ns = int(datetime.fromisoformat(archive.settings.created).timestamp()) * 10**9
-        links = sum(known.links_instances for _, known in shown)
-        self._catalog: Provider = Catalog(archive, links or 1, self._created_ns)
+        self._fixed_roots = dict(self._roots)
+        self._fixed_links = sum(known.links_instances for _, known in shown)
+        self._catalog = Catalog(archive, 1, self._created_ns)
+        self._show(layouts)
         self._fixed: dict[INode, Provider] = {PATIENTS: self._catalog}
-        self._computed: dict[int, Provider] = {}
-        self._providers: list[Provider] = [self._catalog]
+        self._computed: dict[int, Provider] = {COMPUTED_INDEX: self._catalog.index}
+        self._providers: list[Provider] = [self._catalog, self._catalog.index]
         self._web: DicomWeb | None = None
         if DICOMWEB in self._roots.values():
             self._web = DicomWeb(archive, self._created_ns)
@@ -83,6 +96,23 @@ class Tree:
             self._fixed[QUARANTINE] = self._computed[COMPUTED_QUARANTINE] = quarantine
             self._providers.append(quarantine)
         self._statistics: Statistics | None = None
+
+    def _layouts_on(self) -> dict[str, INode]:
+        """Return the roots of the layouts that are on and may be shown."""
+        with self._archive.view() as view:
+            states = view.layouts()
+        self._indexed = frozenset(state.root for state in states if state.template == built_in()["archive"])
+        return {
+            state.name: state.root
+            for state in states
+            if state.on and possible(state.name.encode()) and state.name not in VIEWS and state.name != "README.txt"
+        }
+
+    def _show(self, layouts: dict[str, INode]) -> None:
+        shown = {name.encode(): root for name, root in layouts.items() if not self._views or name in self._views}
+        self._roots = {**self._fixed_roots, **shown}
+        self._catalog.links = self._fixed_links + len(shown) or 1
+        self._catalog.index.roots = self._indexed.intersection(shown.values())
 
     def attributes(self, ino: INode) -> Attributes | None:
         """Return the attributes of a node, None where there is none."""
@@ -166,10 +196,15 @@ class Tree:
             directories |= found.directories
             removed += found.removed
             complete = complete and found.complete
-        if not complete:
-            # Dropping the views' own names makes the kernel forget all that lies below them.
-            directories |= {ROOT, *self._roots.values()}
-            removed += [(ROOT, name) for name in self._roots]
+        before = self._roots
+        if directories or not complete:
+            self._show(self._layouts_on())
+        if not complete or self._roots != before:
+            # Dropping the views' own names makes the kernel forget all that lies below them: where a layout came or
+            # went, the number of links of every instance.
+            roots = {**before, **self._roots}
+            directories |= {ROOT, *roots.values()}
+            removed += [(ROOT, name) for name in roots]
         if directories or removed:
             self._statistics = None
             directories.add(ROOT)
@@ -177,6 +212,7 @@ class Tree:
 
     def close(self) -> None:
         """End what works for the tree; the archive stays open."""
+        self._catalog.index.close()
         if self._web is not None:
             self._web.close()
 

@@ -1,4 +1,8 @@
-"""The views: which directories the root of a drive can have, and which it has."""
+"""The views: which directories the root of a drive can have, and which it has.
+
+By default a drive shows `patients`, `dicomweb` and each layout that is switched on, now or later; whoever names
+views gets just those.
+"""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -29,14 +33,15 @@ VIEWS: Final[dict[str, Known]] = {
 DEFAULT: Final = ("patients", "dicomweb", "quarantine")
 
 
-def chosen(names: Sequence[str] = (), *, private: bool) -> tuple[str, ...]:
+def chosen(names: Sequence[str] = (), layouts: Sequence[str] = (), *, private: bool) -> tuple[str, ...]:
     """Return the views to show: those named, or the default ones; raise UsageError for an unknown one.
 
-    `private` says that nobody but the owner of the drive can look into it.
+    `layouts` are those that are on; `private` says that nobody but the owner of the drive can look into it.
     """
     for name in names:
-        if name not in VIEWS:
-            raise UsageError(f"there is no view '{name}'; the views are: {', '.join(VIEWS)}")
+        if name not in VIEWS and name not in layouts:
+            known = ", ".join([*VIEWS, *layouts])
+            raise UsageError(f"there is no view '{name}'; the views are: {known}")
     if names:
         return tuple(dict.fromkeys(names))
-    return tuple(name for name in DEFAULT if private or not VIEWS[name].private)
+    return (*(name for name in DEFAULT if private or not VIEWS[name].private), *layouts)

@@ -20,8 +20,9 @@ from pydicom.uid import UID, BasicTextSRStorage, ExplicitVRLittleEndian
 from benchmark.scans import MARKS, Template, uid
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.claims import Claims
-from dicomfs.archive.fold import Fold, Records
+from dicomfs.archive.fold import Fold
 from dicomfs.archive.ingest import COMMIT_FILES, open_for_writing
+from dicomfs.archive.records import Records
 from dicomfs.archive.splitting import Levels, Row
 from dicomfs.dicom.describe import describe
 from dicomfs.store import codec as codecs

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dicomfs.archive.layout import CATALOG_KEYWORDS, PATIENTS, Layout, Value
+from dicomfs.archive.keywords import CATALOG_KEYWORDS
+from dicomfs.archive.layout import PATIENTS, Layout
+from dicomfs.archive.layout_values import Value
 from dicomfs.archive.names import component, digest
 from dicomfs.errors import UsageError
 
@@ -111,6 +113,17 @@ def test_patients_level(level: int, attributes: dict[str, Value], expected: str)
         ("{StationName|''}x{Modality}", ["xCT"]),
         ("{StationName}.{BodyPartExamined}", ["UNKNOWN~" + digest("P")]),
         ("{Modality}.series/{InstanceNumber}.dcm", ["CT.series", "1.dcm"]),
+        ("{PatientName.family_name!upper}_{Modality!lower}", ["DOE_ct"]),
+        ("{StudyDescription!plain}", ["CHEST_W_O_CONTRAST"]),
+        ("{StudyDescription!ctp}", ["CHEST_W_O_CONTRAST"]),
+        ("{StudyDescription!plain:.7}", ["CHEST_W"]),
+        ("{Modality='CT'?'images'|'other'}", ["images"]),
+        ("{Modality!='C*'?'other'|Modality='m?'?'magnets'|PatientID}", ["DFS-0001"]),
+        ("{StationName?'there'|'none'}/{Modality?PatientID!lower|'none'}", ["none", "dfs-0001"]),
+        ("{StudyDate='2004'?'2004'|'x'}/{StudyDate='2005-'?'new'|'old'}", ["2004", "old"]),
+        ("{StudyDescription='*/*'?'a'}/x", ["a", "x"]),
+        ("{SeriesNumber='2.0'?'two'|'other'}", ["two"]),
+        ("{Modality}{study}-{series}x", ["CT-x"]),
     ],
 )  # fmt: skip
 def test_templates(template: str, expected: list[str]) -> None:
@@ -131,7 +144,15 @@ def test_templates(template: str, expected: list[str]) -> None:
         ("{PatientID.__class__}", 1, "no part '__class__'"),
         ("{PatientName.nickname}", 1, "no part 'nickname'"),
         ("{PatientID[0]}", 1, "not an attribute"),
-        ("{PatientID!r}", 1, "!conversion"),
+        ("{PatientID!r}", 1, "there is no !conversion 'r'; there are upper, lower, plain, ctp"),
+        ("x{Modality='CT'?}", 2, "nothing after the condition on Modality"),
+        ("x{Modality=CT?'a'}", 2, "not an attribute"),
+        ("{StudyDate='soon'?'a'}", 1, "'soon' is no date"),
+        ("{Modalty='CT'?'a'}", 1, "did you mean Modality"),
+        ("{n:%Y}", 1, "no format for n"),
+        ("{study}", 8, "a level without a name"),
+        ("/".join("x" * 33), None, "more than 32 levels"),
+        ("x" * 2001, None, "longer than 2000"),
         ("{0}", 1, "not an attribute"),
         ("{}", 1, "empty field"),
         ("{PatientID|}", 1, "empty field"),
@@ -158,6 +179,37 @@ def test_mistakes(template: str, place: int | None, reason: str) -> None:
     message = str(raised.value)
     assert reason in message
     assert place is None or message.startswith(f"layout: character {place}: ")
+
+
+def test_counters_show_the_number_that_they_are_given() -> None:
+    layout = Layout.parse("SER-{SeriesNumber}/{n:03d}.dcm")
+    assert layout.counts
+    assert [layout.is_counted(level) for level in (0, 1)] == [False, True]
+    assert layout.render_level(1, FULL, "1", 7) == "007.dcm"
+    assert not PATIENTS.counts
+
+
+@pytest.mark.parametrize(
+    ("template", "changes", "same"),
+    [
+        ("{PatientID!plain}", {"PatientID": "DFS_0001"}, False),
+        ("{PatientID!plain}", {"PatientName": "Roe"}, True),
+        ("{PatientID!plain|'UNKNOWN'}", {"PatientID": ".."}, False),
+        ("{PatientName!upper}", {"PatientName": "DOE^JANE^Q^DR^PHD"}, True),
+        ("{PatientName}", {"PatientName": "Doe^Jane^Q^Dr^PhD^"}, True),
+        ("{StudyDate:%Y}", {"StudyDate": "20041231"}, True),
+        ("{StudyDate:%Y}{study}", {"StudyInstanceUID": "1.9"}, False),
+        ("{StudyDate:%Y}{patient}", {"StudyInstanceUID": "1.9"}, True),
+        ("{StudyDate:%Y}{patient}", {"IssuerOfPatientID": "other"}, False),
+        ("{Modality}{series}", {"SeriesInstanceUID": "1.9"}, False),
+        ("{Modality='CT'?'images'|'other'}", {"Modality": "MR"}, False),
+        ("{Modality!='SR'?'images'|'other'}", {"Modality": "MR"}, True),
+        ("{n}-{Modality}", {"n": 3}, True),
+    ],
+)
+def test_who_shares_a_directory(template: str, changes: dict[str, Value], same: bool) -> None:
+    layout = Layout.parse(template)
+    assert (layout.identity(0, FULL) == layout.identity(0, FULL | changes)) is same
 
 
 def test_further_keywords() -> None:
@@ -191,7 +243,7 @@ def test_hostile_values_stay_characters(attributes: dict[str, Value]) -> None:
 
 
 @unhurried
-@given(st.text("{}|'\"%:/.PatientIDModality<0d ^", max_size=40))
+@given(st.text("{}|'\"%:/.PatientIDModality<0d ^!=?n", max_size=40))
 def test_any_template_parses_or_is_refused(text: str) -> None:
     try:
         layout = Layout.parse(text)

@@ -138,7 +138,8 @@ def test_no_archive_is_an_error_of_the_caller(tmp_path: Path) -> None:
 
 
 def test_an_unknown_view_names_those_that_exist(archive_path: Path, tmp_path: Path) -> None:
-    done = mount_daemon(archive_path, tmp_path, "views=patients:holes", tmp_path / "log")
+    (tmp_path / "drive").mkdir()
+    done = mount_daemon(archive_path, tmp_path / "drive", "views=patients:holes", tmp_path / "log")
     assert done.stderr.startswith("UsageError: there is no view 'holes'")
     assert "patients" in done.stderr
 

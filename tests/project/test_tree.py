@@ -69,10 +69,11 @@ def test_shown_commands_exist(page: Path) -> None:
 
     for words in invocations(page):
         command: click.Command = cli
-        if len(words) > 1 and not words[1].startswith("-") and words[1].islower():
-            assert isinstance(cli, click.Group)
-            found = cli.get_command(click.Context(cli), words[1])
-            assert found is not None, f"{name(page)} shows {words[1]}"
+        for word in words[1:]:
+            if not isinstance(command, click.Group) or word.startswith("-") or not word.islower():
+                break
+            found = command.get_command(click.Context(command), word)
+            assert found is not None, f"{name(page)} shows {word}"
             command = found
         options = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
         used = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)} - {"--help", "--version"}
