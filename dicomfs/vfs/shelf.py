@@ -79,7 +79,7 @@ class Shelf:
 
     def _bring(self, kind: str, number: int, stamp: str) -> None:
         """Open a bundle, made anew if it has to be."""
-        cache, makers = self.ready()
+        cache, makers = self._ready()
         try:
             bundle = Bundle.open(documents.path(cache, kind, number, stamp))
         except (FileNotFoundError, Damaged):
@@ -116,7 +116,7 @@ class Shelf:
         """Open the picture of a job (`pictures.make`), made if it has to be; wait as long as it takes."""
         found = self.picture_ready(job)
         if found is None:
-            _, makers = self.ready()
+            _, makers = self._ready()
             makers.make(("picture", job))
             found = self.picture_ready(job)
         if found is None:
@@ -136,8 +136,7 @@ class Shelf:
             return None
         return file
 
-    def ready(self) -> tuple[Path, Makers]:
-        """Return the directory to write to, and those who write there."""
+    def _ready(self) -> tuple[Path, Makers]:
         with self._lock:
             if self._makers is None or self._cache is None:
                 self._cache = self._place()
@@ -167,6 +166,10 @@ class Shelf:
         with self._lock:
             self._bundles.clear()
             self._parts.clear()
+
+    def ready(self) -> tuple[Path, Makers]:
+        """Return the directory to write to, and those who write there."""
+        return self._ready()
 
     def close(self) -> None:
         """End the processes, and remove what is ours."""
