@@ -128,7 +128,10 @@ class _Drive:
                 everything.cancel()
 
     def _close(self) -> None:
+        if not self._watch.end(GRACE_S):
+            # A thread waits for the kernel, and the kernel for the answer to a request that was given up.
+            mountpoint.abort(self._directory)
         if self._watch.end(GRACE_S):
             pyfuse3.close()
-        else:  # a thread waits for the kernel, which waits for us: it ends with the process
+        else:
             mountpoint.detach(self._directory)

@@ -1,5 +1,6 @@
 """The directory that a drive is mounted on: whether it can be, whether one is there, and taking it away."""
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -17,6 +18,7 @@ from dicomfs.mount.options import MountOptions
 TYPE: Final = "fuse.dicomfs"
 _DEVICE: Final = "/dev/fuse"
 _CONFIGURATION: Final = "/etc/fuse.conf"
+_MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
 """umount2(2)."""
 _USER_ID: Final = re.compile(rb"(?:^|,)user_id=(\d+)").search
@@ -166,6 +168,20 @@ def _user(number: int) -> str:
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
+
+
+def abort(mountpoint: Path) -> None:
+    """End all requests in progress on a drive of this process, with an error for whoever waits for them.
+
+    A process with a thread that waits for the kernel, which waits for a request that nobody answers any more,
+    never ends: the connection has to. Root may ask for that; others by the control filesystem, where it is mounted.
+    """
+    if os.geteuid() == 0:
+        _umount2(mountpoint, _MNT_FORCE)  # "busy", but its requests are ended by then
+        return
+    with contextlib.suppress(OSError):
+        device = os.minor(os.lstat(mountpoint).st_dev)
+        Path(f"/sys/fs/fuse/connections/{device}/abort").write_text("1")
 
 
 def detach(mountpoint: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -210,3 +211,44 @@ def test_a_document_in_the_making_keeps_nobody_from_hearing_of_changes(
         os.kill(maker, signal.SIGCONT)
         asked.join()
     assert len(instances(one / "metadata.gz")) == len(instances(other / "metadata.gz")) == 2
+
+
+def test_a_drive_ends_though_the_kernel_waits_for_it(
+    archive_path: Path, tmp_path: Path, mount_drive: Callable[..., Drive]
+) -> None:
+    """A name is to be forgotten in a directory in which a look-up waits for a document that is never made."""
+    for number, patient in enumerate("AB"):
+        (tmp_path / f"{number}").write_bytes(make_instance("SR", patient=patient))
+    import_into(archive_path, tmp_path / "0", tmp_path / "1")
+    drive = mount_drive(archive_path)
+    one, other = (drive.path / "dicomweb/studies" / uid(patient, 1) for patient in "AB")
+    assert (other / "metadata.gz").stat().st_size
+    (maker,) = makers_of(drive)
+    os.kill(maker, signal.SIGSTOP)
+    asked = subprocess.Popen(["stat", one / "metadata.gz"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while not is_waiting(asked.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        (tmp_path / "2").write_bytes(make_instance("SR", patient="A", number=2))
+        import_into(archive_path, tmp_path / "2")
+        deadline = time.monotonic() + DEADLINE_S
+        while not any("inval" in waits for waits in waits_of(drive.process.pid)):
+            assert time.monotonic() < deadline, waits_of(drive.process.pid)
+            time.sleep(0.01)
+        drive.end()
+        assert asked.wait(DEADLINE_S) != 0
+    finally:
+        asked.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(maker, signal.SIGKILL)
+
+
+def is_waiting(process: int) -> bool:
+    return any("fuse" in waits or "request" in waits for waits in waits_of(process))
+
+
+def waits_of(process: int) -> list[str]:
+    """Return what in the kernel the threads of a process wait for."""
+    return [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/wchan")]
