@@ -85,22 +85,37 @@ def export(
     refuse_inside(archive.path, output)
     refuse_files(output)
     instances = matches(archive, Query(Level.INSTANCE, query.where))
-    counts: Counter[Outcome] = Counter()
-    bytes_written = 0
     directories = _Directories(output)
     files = _flat(instances) if flatten else ((match, _below_patients(match.path)) for match in instances)
+    report = tally(_in_threads(archive, directories, files), on_result)
+    directories.finish(archive)
+    return report
+
+
+def tally(results: Iterable[FileResult], on_result: Callable[[FileResult], None] | None) -> ExportReport:
+    """Have files written and hear of each, until nothing more can be written; return what was done."""
+    counts: Counter[Outcome] = Counter()
+    bytes_written = 0
     stopped = ""
     try:
-        for result in _in_threads(archive, directories, files):
+        for result in results:
             counts[result.outcome] += 1
             bytes_written += result.size if result.outcome is Outcome.WRITTEN else 0
             if on_result:
                 on_result(result)
     except StorageFull as error:
         stopped = str(error)
-    directories.finish(archive)
     written, present, failed = (counts[outcome] for outcome in Outcome)
     return ExportReport(written, present, failed, bytes_written, stopped)
+
+
+def failure(path: str, size: int, error: DicomfsError | OSError) -> FileResult:
+    """Return what became of a file that could not be written; raise StorageFull where no other can be either."""
+    if isinstance(error, DicomfsError):
+        return FileResult(path, Outcome.FAILED, str(error), size)
+    if error.errno in _STOPS:
+        raise StorageFull(f"{error.filename or path}: {error.strerror}") from error
+    return FileResult(path, Outcome.FAILED, error.strerror or type(error).__name__, size)
 
 
 def refuse_inside(archive: Path, output: Path) -> None:
@@ -221,12 +236,8 @@ def _export_file(archive: Archive, directories: _Directories, match: Match, belo
         reason = _present(path, instance.size, instance.sha256)
         if reason is None:
             _write(archive, path, instance.ino, instance.sha256, instance.mtime_ns)
-    except DicomfsError as error:
-        return FileResult(below, Outcome.FAILED, str(error), instance.size)
-    except OSError as error:
-        if error.errno in _STOPS:
-            raise StorageFull(f"{error.filename or below}: {error.strerror}") from error
-        return FileResult(below, Outcome.FAILED, error.strerror or type(error).__name__, instance.size)
+    except (DicomfsError, OSError) as error:
+        return failure(below, instance.size, error)
     if reason:
         return FileResult(below, Outcome.FAILED, reason, instance.size)
     return FileResult(below, Outcome.WRITTEN if reason is None else Outcome.PRESENT, "", instance.size)

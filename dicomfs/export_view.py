@@ -7,18 +7,17 @@ it short, which the next export mends.
 
 from __future__ import annotations
 
-import errno
 import gzip
 import json
 import os
-from collections import Counter, deque
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dicomfs.errors import DicomfsError, StorageFull, UsageError
-from dicomfs.export import ExportReport, FileResult, Outcome, refuse_files, refuse_inside
-from dicomfs.vfs.node import waited
+from dicomfs.errors import DicomfsError, UsageError
+from dicomfs.export import ExportReport, FileResult, Outcome, failure, refuse_files, refuse_inside, tally
+from dicomfs.vfs.node import ROOT, waited
 from dicomfs.vfs.tree import Tree
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 _CHUNK: Final = 4 << 20
 _WORKERS: Final = 4
 _AHEAD: Final = 64
-_STOPS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class _Found(NamedTuple):
@@ -60,25 +58,14 @@ def export_view(
     refuse_inside(archive.path, output)
     refuse_files(output)
     tree = Tree(archive, [view])
-    counts: Counter[Outcome] = Counter()
-    bytes_written = 0
-    stopped = ""
     try:
-        root = waited(lambda: tree.lookup(1, view.encode()))
+        root = waited(lambda: tree.lookup(ROOT, view.encode()))
         if root is None:
             raise UsageError(f"the drive has no view {view!r}")
         os.makedirs(output, exist_ok=True)
-        for result in _written(tree, os.fspath(output), _walk(tree, root.ino, "", only)):
-            counts[result.outcome] += 1
-            bytes_written += result.size if result.outcome is Outcome.WRITTEN else 0
-            if on_result:
-                on_result(result)
-    except StorageFull as error:
-        stopped = str(error)
+        return tally(_written(tree, os.fspath(output), _walk(tree, root.ino, "", only)), on_result)
     finally:
         tree.close()
-    written, present, failed = (counts[outcome] for outcome in Outcome)
-    return ExportReport(written, present, failed, bytes_written, stopped)
 
 
 def write_study_list(output: Path, studies: Collection[str]) -> None:
@@ -144,12 +131,8 @@ def _write(tree: Tree, output: str, one: _Found) -> FileResult:
                 return FileResult(one.path, Outcome.PRESENT, "", one.size)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         _copy(tree, one, path)
-    except DicomfsError as error:
-        return FileResult(one.path, Outcome.FAILED, str(error), one.size)
-    except OSError as error:
-        if error.errno in _STOPS:
-            raise StorageFull(f"{error.filename or one.path}: {error.strerror}") from error
-        return FileResult(one.path, Outcome.FAILED, error.strerror or type(error).__name__, one.size)
+    except (DicomfsError, OSError) as error:
+        return failure(one.path, one.size, error)
     return FileResult(one.path, Outcome.WRITTEN, "", one.size)
 
 

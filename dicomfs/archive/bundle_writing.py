@@ -58,7 +58,7 @@ class BundleWriter:
             fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _explain(path, error) from error
-        self._file = open(fd, "wb", buffering=1 << 18)  # noqa: SIM115
+        self._file = open(fd, "wb", buffering=1 << 18)  # noqa: SIM115 - `__exit__` closes it
         self.write(form.MAGIC)
 
     def __enter__(self) -> Self:

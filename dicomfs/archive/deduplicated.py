@@ -221,7 +221,7 @@ def rebuilt(instance: Mapping[str, Json], known: Mapping[str, Mapping[str, Json]
         return dict(instance)
     whole = {tag: element for tag, element in instance.items() if not _is_ours(tag, block)}
     refs = instance.get(_tag(block, REF))
-    for ref in refs["Value"] if isinstance(refs, dict) else []:  # type: ignore[union-attr]
+    for ref in refs["Value"] if isinstance(refs, dict) else []:  # type: ignore[union-attr] # a list, as we wrote it
         held = known[str(ref)]
         whole |= {tag: element for tag, element in held.items() if tag not in whole and not _is_ours(tag, 0x10)}
     return dict(sorted(whole.items()))
