@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dicomfs.archive import tables
+from dicomfs.archive.documents import directory_name
 from dicomfs.errors import NotFound
 from dicomfs.vfs import web_numbers as web
 from dicomfs.vfs.node import DICOMWEB, DICOMWEB_STUDIES, NOTHING, Changes, INode
@@ -57,20 +58,14 @@ def _told(studies: set[int], series: "frozenset[int] | set[int]", instances: lis
                 for number in numbers:
                     ino = web.inode(family, number, kind)
                     directories.add(ino)
-                    removed += ((ino, name) for name in names if not _is_directory(name))
+                    removed += ((ino, name) for name in names)
     for study in studies:
         directories |= {web.inode(web.STUDY, study, kind) for kind in (web.BULKDATA, web.DEDUPLICATED_INSTANCES)}
     return Changes(directories, removed, complete=True)
 
 
-def _is_directory(name: bytes) -> bool:
-    return name in (b"series", b"instances", b"deduplicated", b"bulkdata")
-
-
 def _displaced(view: "View", ino: INode) -> list[tuple[INode, bytes]]:
     """Return the name that means another instance now."""
-    from dicomfs.archive.documents import directory_name
-
     instance = view.instance(ino)
     name = directory_name(str(instance.attributes["SOPInstanceUID"])).encode()
     return [(web.inode(web.SERIES, instance.series, web.BELOW), name)]

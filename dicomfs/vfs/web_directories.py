@@ -94,5 +94,9 @@ DIRECTORIES: Final = frozenset(
     }
 )
 
-CHANGING: Final = {key: tuple(names) for key, names in NAMES.items() if key[0] != web.INSTANCE}
+CHANGING: Final = {
+    (family, kind): tuple(name for name, known in names.items() if (family, known.kind) not in DIRECTORIES)
+    for (family, kind), names in NAMES.items()
+    if family != web.INSTANCE
+}
 """Names that may mean another node after a commit."""
