@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from dicomfs.archive import names, tables
 from dicomfs.archive.by_project import ByProject
 from dicomfs.archive.records import Attributes
-from dicomfs.archive.tables import CHILD, DIRECTORY, PAIR, U64
+from dicomfs.archive.tables import CHILD, DERIVED, DIRECTORY, PAIR, U64
 from dicomfs.archive.totals import Totals
 from dicomfs.errors import Damaged, NotFound
 
@@ -36,6 +36,8 @@ class Node(NamedTuple):
     mtime_ns: int
     subdirectories: int
     parent: int
+    is_derived: bool = False
+    """Whether it was made of an instance for a project, whose only name it then has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,8 @@ class View(ByProject):
         if value[0] == DIRECTORY:
             _, parent, mtime_ns, subdirectories = tables.DIRECTORY_INODE.unpack_from(value)
             return Node(ino, True, 0, mtime_ns, subdirectories, parent)
-        _, parent, size, mtime_ns, *_ = tables.INSTANCE_INODE.unpack_from(value)
-        return Node(ino, False, size, mtime_ns, 0, parent)
+        kind, parent, size, mtime_ns, *_ = tables.INSTANCE_INODE.unpack_from(value)
+        return Node(ino, False, size, mtime_ns, 0, parent, kind == DERIVED)
 
     def child(self, parent: int, name: bytes) -> Node | None:
         """Return the entry of a directory that has exactly this name."""
@@ -127,18 +129,20 @@ class View(ByProject):
         if value is None or value[CHILD.size :] != name:
             return None
         kind, size, mtime_ns, subdirectories = CHILD.unpack_from(value)
-        return Node(U64.unpack(ino)[0], kind == DIRECTORY, size, mtime_ns, subdirectories, parent)
+        number = U64.unpack(ino)[0]
+        return Node(number, kind == DIRECTORY, size, mtime_ns, subdirectories, parent, kind == DERIVED)
 
     def children(self, parent: int, after: int, links: int, leave_out: Callable[[int], None]) -> Iterator[Child]:
         """Walk a directory in the order of inode numbers, past the one given: one cursor scan.
 
-        `links` is what instances have; `leave_out` is told of each entry whose name no file can have.
+        `links` is what instances have, while derived files have one; `leave_out` is told of each entry whose name no
+        file can have.
         """
         cursor = self._txn.cursor(db=self._tables["child"])
         if not cursor.set_range(PAIR.pack(parent, after + 1)):
             return
         # Local names: this runs once for each file of a walk.
-        unpack, fixed, pair, directory = CHILD.unpack_from, CHILD.size, PAIR.unpack, DIRECTORY
+        unpack, fixed, pair, directory, derived = CHILD.unpack_from, CHILD.size, PAIR.unpack, DIRECTORY, DERIVED
         known, possible = _known_names, names.possible
         for key, value in cursor.iternext():
             above, ino = pair(key)
@@ -156,7 +160,7 @@ class View(ByProject):
             if kind == directory:
                 yield name, ino, True, 0, mtime_ns, 2 + subdirectories, ino
             else:
-                yield name, ino, False, size, mtime_ns, links, ino
+                yield name, ino, False, size, mtime_ns, links if kind != derived else 1, ino
 
     def path(self, ino: int) -> str:
         """Return the path of a directory or a file below the mount point; '' for an earlier version."""
