@@ -113,8 +113,10 @@ class Catalog:
         """Return the directory of a node."""
         with self._archive.view() as view:
             node = view.node(ino)
-            if node is None or (self._is_out(view, node.parent) and not self._places.is_root(ino)):
+            if node is None or self._attributes(view, node) is None:
                 return None
+            if self._is_out(view, node.parent) and not self._places.is_root(ino):
+                return None  # an instance that is shown elsewhere
         return node.parent or ROOT
 
     def _is_out(self, view: "View", directory: INode) -> bool:

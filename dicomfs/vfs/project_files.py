@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.by_project import ProjectState
     from dicomfs.archive.catalog import View
-    from dicomfs.archive.project_tables import Table
+    from dicomfs.archive.project_tables import TableFile
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,6 @@ _REASON: Final = 1 << 55
 _PLACE_SHIFT: Final = 40
 _PLACES: Final = 1 << 15
 _KIND_SHIFT: Final = 36
-_KINDS: Final = 1 << (_PLACE_SHIFT - _KIND_SHIFT)
 _VERSIONS: Final = 1 << _KIND_SHIFT
 _SOURCES: Final = 1 << _PLACE_SHIFT
 
@@ -78,7 +77,7 @@ class ProjectFiles:
         self._shown: frozenset[INode] = frozenset()
         self._order: Sequence[INode] = ()
         self._held: dict[tuple[INode, int], _Held] = {}
-        self._told: dict[tuple[INode, Table], int] = {}
+        self._told: dict[tuple[INode, TableFile], int] = {}
         """What the project held for which a table was made that was told of last."""
 
     def show(self, shown: Sequence[INode], order: Sequence[INode]) -> None:
@@ -103,31 +102,29 @@ class ProjectFiles:
             held = self._of(state, table)
             if held is not None and held.failed is None:
                 found = self._table(state, table, held)
-                entries.append(found.entry(table.name.encode(), LAST_CLAIMED + 1 + table.number))
+                entries.append(found.entry(table.name.encode(), LAST_CLAIMED + 1 + table.kind))
         return entries
 
-    def _tables(self, state: "ProjectState") -> list["Table"]:
-        """Return the tables of a project that this drive shows; none before it was made to the end."""
-        if not state.through:
-            return []
-        tables = project_tables.tables(state.definition)
-        return sorted(table for table in tables if self._private or not table.private)
+    def _tables(self, state: "ProjectState") -> list["TableFile"]:
+        """Return the tables of a project that this drive shows, in the order of their kinds."""
+        tables = [table for table in project_tables.files_of(state) if self._private or not table.private]
+        return sorted(tables, key=lambda table: table.kind)
 
-    def _of(self, state: "ProjectState", table: "Table") -> _Held | None:
-        held = self._held.get((state.root, table.number))
+    def _of(self, state: "ProjectState", table: "TableFile") -> _Held | None:
+        held = self._held.get((state.root, table.kind))
         if held is None or held.through != state.through:
             return None
         return None if held.failed is not None and monotonic() - held.since_s > _AGAIN_S else held
 
-    def _table(self, state: "ProjectState", table: "Table", held: _Held) -> Attributes:
+    def _table(self, state: "ProjectState", table: "TableFile", held: _Held) -> Attributes:
         self._told[state.root, table] = held.through
-        ino = self._number(state.root) | table.number << _KIND_SHIFT | held.through % _VERSIONS
+        ino = self._number(state.root) | table.kind << _KIND_SHIFT | held.through % _VERSIONS
         return Attributes(ino, False, held.size, held.mtime_ns, 1, table.private)
 
-    def _make(self, root: INode, tables: Sequence["Table"]) -> None:
+    def _make(self, root: INode, tables: Sequence["TableFile"]) -> None:
         """Have tables made and take them up; wait as long as it takes."""
         cache, makers = self._shelf.ready()
-        jobs = [makers.submit(("project", (root, table.number))) for table in tables]
+        jobs = [makers.submit(("project", (root, table.kind))) for table in tables]
         for table, job in zip(tables, jobs, strict=True):
             with self._archive.view() as view:
                 state, node = view.project(root), view.node(root)
@@ -135,14 +132,16 @@ class ProjectFiles:
             held = _Held(state.through, "", 0, mtime_ns, None, monotonic())
             try:
                 job.result()
-                path = project_tables.path(cache, state, table)
+                path = project_tables.made(cache, state, table.kind)
+                if path is None:
+                    continue  # it was made for another state of the project than this one: who asked will ask again
                 held = held._replace(path=str(path), size=path.stat().st_size)
             except FileNotFoundError:
-                continue  # it was made for another state of the project than this one: who asked will ask again
+                continue
             except DicomfsError as error:
                 log.error("%s of project %d cannot be made: %s", table.name, root, error)
                 held = held._replace(failed=error)
-            self._held[root, table.number] = held
+            self._held[root, table.kind] = held
 
     # Reasons
 
@@ -157,7 +156,7 @@ class ProjectFiles:
             return None if node is None else self._reason(view, directory, node.ino, node.mtime_ns)
         return None
 
-    def _table_ready(self, state: "ProjectState", table: "Table") -> Attributes:
+    def _table_ready(self, state: "ProjectState", table: "TableFile") -> Attributes:
         held = self._of(state, table)
         if held is None:
             raise NotReady(lambda: self._make(state.root, [table]))
@@ -193,10 +192,10 @@ class ProjectFiles:
                 return None
             if ino & _REASON:
                 return self._find_reason(view, state.root, ino % _SOURCES)
-            number, version = divmod(ino % _SOURCES, _VERSIONS)
+            kind, version = divmod(ino % _SOURCES, _VERSIONS)
             if version != state.through % _VERSIONS:
                 return None
-            table = next((table for table in self._tables(state) if table.number == number), None)
+            table = next((table for table in self._tables(state) if table.kind == kind), None)
             return None if table is None else self._table_ready(state, table)
 
     def _state(self, view: "View", ino: INode) -> "ProjectState | None":
@@ -225,7 +224,11 @@ class ProjectFiles:
             state = self._state(view, ino)
             if state is None:
                 return None
-            return _quarantined(view, state.root, ino % _SOURCES) if ino & _REASON else state.root
+            if not ino & _REASON:
+                kind = ino % _SOURCES // _VERSIONS
+                return state.root if any(table.kind == kind for table in self._tables(state)) else None
+            directory = _quarantined(view, state.root, ino % _SOURCES)
+            return None if directory is None or not self._places.is_private(view, directory) else directory
 
     def open(self, ino: INode) -> OpenFile:
         """Open a table, which stays what it is however long it is open, or a reason."""
