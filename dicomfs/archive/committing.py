@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dicomfs.archive import archive as archives
 from dicomfs.archive.catalog import View
@@ -14,6 +14,9 @@ from dicomfs.archive.records import Records
 from dicomfs.store.lock import WriterLock
 from dicomfs.store.store import Store
 from dicomfs.store.writer import Writer
+
+_FARTHEST_NS: Final = 1 << 62
+"""No clock is set so late; a commit that says so was made by somebody else."""
 
 
 class Opened(NamedTuple):
@@ -58,7 +61,7 @@ class Committing:
         self._begin()
 
     def _begin(self) -> None:
-        self._time_ns = max(time.time_ns(), self.view.commit_time_ns + 1)
+        self._time_ns = max(time.time_ns(), min(self.view.commit_time_ns, _FARTHEST_NS) + 1)
         self.records = Records()
         self.fold = Fold(self.store, self.writer.txn, self.writer.seq, self._time_ns)
         self.placing.begin(self.writer.txn, self.fold, self.records)
