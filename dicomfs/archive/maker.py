@@ -57,19 +57,12 @@ def _archive_index(archive: Archive, cache: Path, args: tuple[int, ...]) -> None
     archive_index.make(archive, cache, args)
 
 
-def _project(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
-    from dicomfs.archive import project_tables
-
-    project_tables.make(archive, cache, args)
-
-
 JOBS: Final[Mapping[str, Make]] = {
     "picture": pictures.make,
     "series": _series,
     "study": _study,
     "studies": _studies,
     "archive_index": _archive_index,
-    "project": _project,
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import zstandard
 
 from dicomfs.archive.archive import NO_BASE
+from dicomfs.archive.catalog import View
 from dicomfs.archive.fold import Fold
 from dicomfs.archive.fold_projects import DerivedRow
 from dicomfs.archive.ingest import open_for_writing
@@ -86,6 +87,10 @@ class Commit:
             return self.root, name
         if above not in self._folders:
             parent, last = self._place(above)
+            known = View(self._store, self._writer.txn).child(parent, last.encode())
+            if known is not None:
+                self._folders[above] = known.ino
+                return known.ino, name
             identity = hashlib.sha256(f"{self.root} {above}".encode()).hexdigest()[:32]
             folder = (self._fold.next, identity, parent, last)
             self._records.folders.append(folder)
