@@ -8,7 +8,7 @@ from fnmatch import translate
 from typing import NamedTuple, TypeAlias
 
 from dicomfs.archive import names, tables
-from dicomfs.archive.by_layout import ByLayout
+from dicomfs.archive.by_project import ByProject
 from dicomfs.archive.records import Attributes
 from dicomfs.archive.tables import CHILD, DIRECTORY, PAIR, U64
 from dicomfs.archive.totals import Totals
@@ -28,7 +28,7 @@ _DATE_RANGE = re.compile(r"(\d{8})?-(\d{8})?").fullmatch
 
 
 class Node(NamedTuple):
-    """A directory or an instance, as a filesystem sees it."""
+    """A directory or a file, an instance or derived from one, as a filesystem sees it."""
 
     ino: int
     is_directory: bool
@@ -102,13 +102,13 @@ class Changes:
     complete: bool
 
 
-class View(ByLayout):
+class View(ByProject):
     """The catalog at one commit. Belongs to one thread; never held across an await."""
 
     __slots__ = ()
 
     def node(self, ino: int) -> Node | None:
-        """Return a directory or an instance by inode number."""
+        """Return a directory or a file by inode number."""
         value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
         if value is None:
             return None
@@ -159,9 +159,9 @@ class View(ByLayout):
                 yield name, ino, False, size, mtime_ns, links, ino
 
     def path(self, ino: int) -> str:
-        """Return the path of a directory or an instance below the mount point; '' for an earlier version."""
+        """Return the path of a directory or a file below the mount point; '' for an earlier version."""
         parts: list[str] = []
-        while ino not in (tables.ROOT, tables.ROOT_PATIENTS):
+        while ino not in (tables.ROOT, tables.ROOT_PATIENTS, tables.ROOT_PROJECTS):
             if ino == tables.NOWHERE:
                 return ""
             value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
@@ -175,8 +175,8 @@ class View(ByLayout):
                 raise Damaged(f"inode {ino} has a place in the tree that no file can have; run 'dicomfs check'")
             parts.append(name.decode())
             ino = parent
-        if ino == tables.ROOT_PATIENTS:
-            parts.append("patients")
+        if ino != tables.ROOT:
+            parts.append("patients" if ino == tables.ROOT_PATIENTS else "projects")
         return "/".join(reversed(parts))
 
     def patient(self, key: int) -> Patient:
@@ -241,7 +241,7 @@ class View(ByLayout):
                 yield self.instance(ino)
 
     def inodes(self, after: int = 0) -> Iterator[int]:
-        """Walk the inode numbers of all directories and instances, past the one given."""
+        """Walk the inode numbers of all directories and files, past the one given."""
         return self._numbers("inode", after)
 
     def studies_where(self, field: str, pattern: str) -> set[int]:

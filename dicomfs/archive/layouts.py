@@ -23,7 +23,7 @@ from dicomfs.archive.layout_values import Value, patient_identity
 from dicomfs.archive.outcome import Progress
 from dicomfs.archive.placing import Placing, parsed
 from dicomfs.archive.records import Records
-from dicomfs.archive.tables import DIRECTORY, U64
+from dicomfs.archive.tables import INSTANCE, U64
 from dicomfs.errors import UsageError
 from dicomfs.store.lock import WriterLock
 from dicomfs.store.store import Store
@@ -152,7 +152,7 @@ class _Applying:
                     progress(Progress(done, total, 0, 0))
         if done or not state.through:
             self.records.placed.append((state.root, through))
-            self.fold.layouts.placed(state.root, through)
+            self.fold.placed(state.root, through)
             self.commit()
         return done
 
@@ -165,7 +165,7 @@ class _Applying:
         if not cursor.set_range(U64.pack(after + 1)):
             return series, total
         for key, value in cursor.iternext():
-            if value[0] == DIRECTORY:
+            if value[0] != INSTANCE:
                 continue
             inode = tables.InstanceInode.parse(value)
             if inode.parent != tables.NOWHERE and not view.is_linked(U64.unpack(key)[0], root):

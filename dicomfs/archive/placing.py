@@ -104,7 +104,7 @@ class Placing:
             rendered = layout.render_level(last, attributes, identity, number)
             name = free_name(self._txn, self._tables["name"], parent, rendered, identity, plain=plain or bool(number))
         self._records.links.append((ino, root, parent, name))
-        self._fold.layouts.link(ino, root, parent, name)
+        self._fold.link(ino, root, parent, name)
 
     def _folder(self, parent: int, layout: Layout, level: int, attributes: Mapping[str, Value]) -> int:
         text = layout.identity(level, attributes)
