@@ -19,7 +19,7 @@ import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dicomfs.archive import patterns
+from dicomfs.archive import patterns, project_definition
 from dicomfs.archive.list_dates import NoDay, period, plain
 from dicomfs.archive.spreadsheet_rows import Cell, Row, column_letters, rows
 from dicomfs.errors import UsageError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.catalog import Study, View
+    from dicomfs.archive.project_definition import Asked
 
 ANY: Final = 0
 """The number of no patient: all of a study's."""
@@ -262,11 +263,26 @@ def _why_not(view: View, query: ListQuery) -> str:
     return "no study of this patient between these dates"
 
 
-def stored(queries: Iterable[ListQuery]) -> list[list[str]]:
-    """Return what a project keeps of queries: accession number, patient ID, first and last date."""
-    return [[one.accession, one.patient_id, one.date_from, one.date_to] for one in queries if not one.problem]
+def stored(queries: Iterable[ListQuery]) -> tuple[Asked, ...]:
+    """Return what a project keeps of queries; those with a problem are among what failed."""
+    return tuple((one.accession, one.patient_id, one.date_from, one.date_to) for one in queries if not one.problem)
 
 
-def from_stored(held: Iterable[Sequence[str]]) -> list[ListQuery]:
+def from_stored(asked: Iterable[Asked]) -> list[ListQuery]:
     """Return queries of what `stored` returned; they know no rows."""
-    return [ListQuery(0, accession, patient_id, first, last) for accession, patient_id, first, last in held]
+    return [ListQuery(0, *one) for one in asked]
+
+
+def stored_failed(failed: Iterable[Failed]) -> tuple[project_definition.Failed, ...]:
+    """Return what a project keeps of rows that failed: what a row gives is one text, with tabs between."""
+    return tuple((one.row, "\t".join(text.replace("\t", " ") for text in one.given), one.reason) for one in failed)
+
+
+def from_stored_failed(failed: Iterable[project_definition.Failed]) -> list[Failed]:
+    """Return rows of what `stored_failed` returned."""
+    return [Failed(row, _three(given.split("\t")), reason) for row, given, reason in failed]
+
+
+def _three(parts: list[str]) -> tuple[str, str, str]:
+    accession, patient_id, day, *_ = *parts, "", "", ""
+    return accession, patient_id, day

@@ -18,12 +18,15 @@ from dicomfs.archive import spreadsheet_rows
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.project_lists import (
     ANY,
+    Failed,
     ListQuery,
     Resolved,
     from_stored,
+    from_stored_failed,
     read_queries,
     resolve,
     stored,
+    stored_failed,
 )
 from dicomfs.archive.spreadsheet_rows import column_letters
 from dicomfs.errors import UsageError
@@ -437,3 +440,7 @@ def test_what_a_project_keeps_finds_the_same(filled: Path) -> None:
     kept = from_stored(stored(queries))
     assert found(filled, *kept).studies == found(filled, *queries).studies
     assert found(filled, *kept).failed == ()
+    failed = (Failed(7, ("A\t1", "", "2024-01-31"), "no date"), Failed(8, ("", "", ""), "nothing"))
+    assert from_stored_failed(stored_failed(failed)) == [failed[0]._replace(given=("A 1", "", "2024-01-31")), failed[1]]
+    # And what another version may have kept.
+    assert from_stored_failed([(7, "A1", "no date")]) == [Failed(7, ("A1", "", ""), "no date")]
