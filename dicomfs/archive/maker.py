@@ -57,12 +57,19 @@ def _archive_index(archive: Archive, cache: Path, args: tuple[int, ...]) -> None
     archive_index.make(archive, cache, args)
 
 
+def _project_table(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    from dicomfs.archive import project_tables
+
+    project_tables.make(archive, cache, args)
+
+
 JOBS: Final[Mapping[str, Make]] = {
     "picture": pictures.make,
     "series": _series,
     "study": _study,
     "studies": _studies,
     "archive_index": _archive_index,
+    "project_table": _project_table,
 }
 
 

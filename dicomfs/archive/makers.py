@@ -24,7 +24,7 @@ from dicomfs.store import child
 
 Job: TypeAlias = tuple[str, tuple[int, ...]]
 """("picture", (inode number, frame, kind)), ("series", (number,)), ("study", (number,)) or ("studies", ()),
-or ("archive_index", (root of a layout,)).
+("archive_index", (root of a layout,)), or ("project_table", (root of a project, kind of file)).
 
 A picture's arguments may go on with (rows, columns, colour): what was promised to whom it is for.
 """
