@@ -124,7 +124,7 @@ class ProjectFiles:
     def _make(self, root: INode, tables: Sequence["TableFile"]) -> None:
         """Have tables made and take them up; wait as long as it takes."""
         cache, makers = self._shelf.ready()
-        jobs = [makers.submit(("project", (root, table.kind))) for table in tables]
+        jobs = [makers.submit(("project_table", (root, table.kind))) for table in tables]
         for table, job in zip(tables, jobs, strict=True):
             with self._archive.view() as view:
                 state, node = view.project(root), view.node(root)
