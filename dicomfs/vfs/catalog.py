@@ -133,7 +133,11 @@ class Catalog:
         return self._archive.open_instance_ready(ino) if self._is_there(ino) else self.open(ino)
 
     def _is_there(self, ino: INode) -> bool:
-        return not self._places.fenced or self.attributes(ino) is not None
+        if not self._places.fenced:
+            return True
+        with self._archive.view() as view:
+            node = view.node(ino)
+            return node is not None and self._places.of_node(view, node) is not Standing.OUT
 
     def xattr_names(self, ino: INode) -> list[bytes]:
         """Return the names of the few attributes that copies should carry."""

@@ -46,12 +46,15 @@ class Places:
         self.matter = partial
         """Whether any node is not just open."""
 
-    def show(self, roots: Collection[INode], withholding: Collection[INode]) -> None:
-        """Show the trees with these roots; in those that are `withholding` the directory `quarantine` is private."""
+    def show(self, roots: Collection[INode], withholding: Collection[INode], *, others: bool) -> None:
+        """Show the trees with these roots; in those that are `withholding` the directory `quarantine` is private.
+
+        `others` says that there are projects, or were: then not everything is for those who may see nothing private.
+        """
         self._roots = frozenset(roots)
         self._withholding = frozenset(withholding)
         self._known = {}
-        self.fenced = self._partial or (bool(withholding) and self._private is Standing.OUT)
+        self.fenced = self._partial or (others and self._private is Standing.OUT)
         self.matter = self.fenced or bool(withholding)
 
     def is_root(self, ino: INode) -> bool:

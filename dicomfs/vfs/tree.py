@@ -133,7 +133,9 @@ class Tree:
         self._fixed_links = sum(VIEWS[name].links_instances for name in names if name in VIEWS)
         self._has_all = any(name != "quarantine" and not is_projects(name) for name in names)
         self._shelf = Shelf(archive)
-        self._places = Places(partial=bool(self._views), private=self._private_tables)
+        # Who sees every original, and is the only one who looks, need not be kept from anything.
+        partial = bool(self._views) and not (private and "patients" in names)
+        self._places = Places(partial=partial, private=self._private_tables)
         index = ArchiveIndex(archive, self._shelf)
         self._files = ProjectFiles(archive, self._shelf, self._places, private=self._private_tables)
         self._catalog = Catalog(archive, self._places, index, self._files, self._created_ns)
@@ -176,7 +178,9 @@ class Tree:
         self._files.show(list(projects.values()), found.order)
         patients = [PATIENTS] if PATIENTS in self._fixed_roots.values() else []
         self._places.show(
-            [*patients, *layouts.values(), *projects.values()], found.withholding.intersection(projects.values())
+            [*patients, *layouts.values(), *projects.values()],
+            found.withholding.intersection(projects.values()),
+            others=bool(found.order),
         )
 
     def _is_chosen(self, project: str) -> bool:

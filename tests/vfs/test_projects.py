@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import pytest
 
 from dicomfs.archive.archive import Archive
-from dicomfs.errors import NotFound, UsageError
-from dicomfs.vfs.node import COMPUTED_SHIFT, PATIENTS, PROJECTS, README, ROOT, waited
+from dicomfs.errors import DicomfsError, NotFound, UsageError
+from dicomfs.vfs.node import COMPUTED_SHIFT, PATIENTS, PROJECTS, README, ROOT, Stale, waited
 from dicomfs.vfs.tree import Tree
 from tests.archive.importing import add
 from tests.builders import make_instance
-from tests.vfs.committed import Wanted, commit_project, instances
+from tests.vfs.committed import Wanted, commit_project, instances, remove_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,6 +300,64 @@ def test_derived_files_tell_what_their_own_headers_say(made: Made, show: Show) -
     original = made.inodes[0]
     assert tree.xattr(original, b"user.dicom.PatientID") == b"DFS-1"
     assert tree.xattr_is_quick(original, b"user.dicom.PatientID")
+
+
+def test_a_table_that_cannot_be_made_keeps_nothing_else_from_being_seen(
+    made: Made, show: Show, caplog: pytest.LogCaptureFixture
+) -> None:
+    (made.path / "cache" / "projects").write_bytes(b"in the way")
+    shown = show(made.path)
+    root = shown.ino(f"projects/{PHI}")
+    assert [entry[0] for entry in waited(lambda: list(shown.tree.entries(root)))] == [b"images"]
+    with pytest.raises(DicomfsError, match="cannot be made"):
+        shown.at(f"projects/{PHI}/metadata.xlsx")
+    assert "cannot be written" in caplog.text
+    caplog.clear()
+
+
+def test_tables_are_made_again_when_the_cache_is_gone(made: Made, show: Show) -> None:
+    shown = show(made.path)
+    path = f"projects/{PHI}/run.txt"
+    before = shown.ino(path)
+    text = shown.read(before)
+    shutil.rmtree(made.path / "cache" / "projects")
+    with pytest.raises(Stale):
+        shown.tree.open(before)
+    assert shown.ino(path) == before
+    assert shown.read(before) == text
+
+
+@pytest.mark.parametrize("views", [(), ("patients",), ("dicomweb",)])
+def test_a_shared_drive_keeps_private_what_its_views_do_not_show(
+    made: Made, show: Show, views: tuple[str, ...]
+) -> None:
+    everything = show(made.path)
+    shown = show(made.path, *views, private=False)
+    deid = everything.files(f"projects/{DEID}")
+    hidden = {everything.ino(f"projects/{DEID}/quarantine"), *(deid[name] for name in PRIVATE)}
+    if views:
+        hidden |= {
+            PROJECTS,
+            made.phi,
+            made.deid,
+            *(ino for path, ino in deid.items() if path.endswith(("1.dcm", ".txt"))),
+        }
+    if views == ("dicomweb",):
+        hidden |= {PATIENTS, *made.inodes}
+    for ino in hidden:
+        assert_out_of_reach(shown, ino)
+
+
+def test_a_removed_project_is_out_of_reach_where_others_may_look(made: Made, show: Show) -> None:
+    everything = show(made.path)
+    inside = {ino for _, ino, _ in below(everything, everything.ino(f"projects/{DEID}"))} - set(made.inodes)
+    everything.archive.close()
+    remove_project(made.path, made.deid)
+    shown = Shown(Archive.open(made.path), private=False)
+    for ino in {made.deid, *inside}:
+        assert_out_of_reach(shown, ino)
+    shown.tree.close()
+    shown.archive.close()
 
 
 def test_links_are_never_too_few(made: Made, show: Show) -> None:
