@@ -26,6 +26,7 @@ from dicomfs.archive import archive as archives
 from dicomfs.archive import inputs as sources
 from dicomfs.archive import quarantine, tables
 from dicomfs.archive.claims import Claims
+from dicomfs.archive.committing import Opened
 from dicomfs.archive.dryrun import dry_run
 from dicomfs.archive.fold import Fold, fold_meta
 from dicomfs.archive.inputs import Input
@@ -166,7 +167,7 @@ class _Coordinator:
                             if interrupts.signal:
                                 break
                 self._commit()
-                catch_up(self._store, self._writer, self._by, self._last_time_ns)
+                catch_up(Opened(self._store, self._writer, self._by))
                 self._writer.close()
                 if interrupts.signal:
                     self._results.report.interrupted = interrupts.signal

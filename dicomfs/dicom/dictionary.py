@@ -12,6 +12,8 @@ from dicomfs.dicom.attributes import TAGS
 from dicomfs.errors import UsageError
 
 _NUMERIC: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
+_UNLISTED: Final = re.compile(r"1\.2\.840\.10008\.(?:6\.1\.[1-9][0-9]{0,3}|5\.1\.4\.1\.1(?:\.[1-9][0-9]{0,2}){1,4})")
+"""Context groups, which pydicom does not list, and storage classes, which later editions add."""
 
 
 @cache
@@ -53,3 +55,23 @@ def dictionary_vr(tag: int, creator: str = "") -> str:
         return private_dictionary_VR(tag, creator) if private else dictionary_VR(tag)
     except KeyError:
         return ""
+
+
+@lru_cache(1 << 14)
+def dictionary_values(tag: int) -> int:
+    """Return how many values the dictionary allows an attribute that is not private, 0 for any number."""
+    from pydicom.datadict import dictionary_VM
+
+    try:
+        most = dictionary_VM(tag).rpartition("-")[2]
+    except KeyError:
+        return 0
+    return int(most) if most.isdecimal() else 0
+
+
+@lru_cache(1 << 12)
+def is_standard_uid(uid: str) -> bool:
+    """Say whether a UID is one that the Standard registers (PS3.6 A)."""
+    from pydicom._uid_dict import UID_dictionary
+
+    return uid in UID_dictionary or bool(_UNLISTED.fullmatch(uid))

@@ -1,0 +1,157 @@
+"""What compressed streams say beside pixels: comments and application data at the head of JPEG and JPEG 2000.
+
+    JPEG, JPEG-LS      FFD8 | FFxx length … | FFDA …                        ISO 10918-1 B.1
+    JPEG 2000          FF4F | FFxx length … | FF90 … FF93 …                 ISO 15444-1 A
+    JP2, JPEG XL       length type … | length type …                        ISO 15444-1 I, 18181-2
+
+Only heads are looked at, and what follows the end. Text within the coded data is not found.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+MARK: Final = 12
+"""So many bytes tell whether a stream begins."""
+HEAD: Final = 1 << 12
+LONGEST_HEAD: Final = 1 << 19
+_TAIL: Final = 1 << 16
+_CLOSE: Final = 16
+
+_SOI, _SOC = b"\xff\xd8", b"\xff\x4f"
+_END: Final = b"\xff\xd9"
+_BOXES: Final = (b"\0\0\0\x0cjP  ", b"\0\0\0\x0cJXL ")
+_SOS, _SOD, _COM, _COM_2000 = 0xDA, 0x93, 0xFE, 0x64
+_APP0, _APP15, _APP2, _APP14 = 0xE0, 0xEF, 0xE2, 0xEE
+_NO_TEXT_BOXES: Final = frozenset(
+    (b"jP  ", b"JXL ", b"ftyp", b"jp2h", b"jp2c", b"jxlc", b"jxlp", b"jxll", b"jxli", b"rreq")
+)
+_STREAMS: Final = frozenset((b"jp2c", b"jxlc"))
+_PRINTABLE: Final = re.compile(rb"[\x20-\x7e\xa0-\xff]{4,}")
+_OF_ENCODERS: Final = re.compile(
+    rb"(?:CREATOR: gd-jpeg v[0-9.]+ \(using IJG JPEG v[0-9]+\)(?:, (?:default )?quality(?: = [0-9]+)?)?"
+    rb"|LEAD Technologies(?:,)? Inc\. V[0-9.]+"
+    rb"|Lavc[0-9.]*"
+    rb"|(?:Created by |Creator: )?(?:GDCM/)?(?:OpenJPEG|Kakadu|JasPer|Aware|Grok)[A-Za-z0-9 ._-]{0,40}"
+    rb"|Kdu-Layer-Info: log_2\{[^}]{0,60}\}[0-9eE.,+ \n-]*"
+    rb"|Handmade Software, Inc\. Image Alchemy v[0-9.]+"
+    rb"|[A-Za-z ]{0,20}JPEG(?:-LS)? (?:codec|encoder|library)[A-Za-z0-9 ._-]{0,20})[\r\n]*"
+)
+
+Read = Callable[[int, int], bytes | memoryview]
+
+
+def hidden_text(read: Read, start: int, end: int) -> bool:
+    """Say whether a stream [start, end) begins with comments or metadata that are not known to be harmless.
+
+    What begins with none of the known marks continues a stream, or is none: nothing is found there.
+    """
+    size = HEAD
+    while True:
+        head = bytes(read(start, min(end, start + size)))
+        try:
+            return _looked_at(head, end - start)
+        except IndexError:  # the head goes on
+            if start + size >= end or size >= LONGEST_HEAD:
+                return True
+            size *= 8
+
+
+def text_after_end(read: Read, start: int, end: int) -> bool:
+    """Say whether anything but padding follows the end of a JPEG or JPEG 2000 stream whose last fragment this is."""
+    close = bytes(read(max(start, end - _CLOSE), end))
+    at = close.rfind(_END)
+    if at < 0:
+        close = bytes(read(max(start, end - _TAIL), end))
+        at = close.rfind(_END)
+    return at >= 0 and bool(close[at + 2 :].strip(b"\0\xff "))
+
+
+def is_head(head: bytes) -> bool:
+    """Say whether a stream begins here."""
+    return head.startswith((_SOI, _SOC, *_BOXES))
+
+
+def _looked_at(head: bytes, size: int) -> bool:
+    if head.startswith(_SOI):
+        return _in_jpeg(head)
+    if head.startswith(_SOC):
+        return _in_codestream(head, 2)
+    return _in_boxes(head, size) if head.startswith(_BOXES) else False
+
+
+def _in_jpeg(head: bytes) -> bool:
+    position = 2
+    while True:
+        if head[position] != 0xFF:
+            return True
+        marker = head[position + 1]
+        if marker == 0xFF:  # fill
+            position += 1
+            continue
+        if marker in (0x01, *range(0xD0, 0xD8)):
+            position += 2
+            continue
+        if marker == _SOS:
+            return False
+        content, position = _segment(head, position)
+        if marker == _COM and _says(content):
+            return True
+        if _APP0 <= marker <= _APP15 and not _is_harmless(marker, content):
+            return True
+
+
+def _segment(head: bytes, position: int) -> tuple[bytes, int]:
+    after = position + 2 + (head[position + 2] << 8 | head[position + 3])
+    if after > len(head):
+        raise IndexError
+    return head[position + 4 : after], after
+
+
+def _says(content: bytes) -> bool:
+    text = content.strip(b"\0 ")
+    return bool(_PRINTABLE.search(text)) and not _OF_ENCODERS.fullmatch(text)
+
+
+def _is_harmless(marker: int, content: bytes) -> bool:
+    if marker == _APP0 and content.startswith(b"JFIF\0"):
+        return len(content) <= 14 and not _PRINTABLE.search(content[5:])  # without a thumbnail
+    if marker == _APP0 and content.startswith(b"LJIF\0"):  # LEAD's own, numbers only
+        return len(content) <= 14 and not _PRINTABLE.search(content[5:])
+    if marker == _APP14 and content.startswith(b"Adobe"):
+        return len(content) <= 12 and not _PRINTABLE.search(content[5:])
+    if marker == _APP2 and content.startswith(b"ICC_PROFILE\0"):
+        return True
+    return not _PRINTABLE.search(content)
+
+
+def _in_codestream(head: bytes, position: int) -> bool:
+    while True:
+        if head[position] != 0xFF:
+            return True
+        marker = head[position + 1]
+        if marker == _SOD:
+            return False
+        content, position = _segment(head, position)
+        if marker == _COM_2000 and _says(content[2:]):
+            return True
+
+
+def _in_boxes(head: bytes, size: int) -> bool:
+    position = 0
+    while position < len(head):
+        length = int.from_bytes(head[position : position + 4], "big")
+        kind = head[position + 4 : position + 8]
+        if len(kind) < 4:
+            raise IndexError
+        if kind not in _NO_TEXT_BOXES:
+            return True
+        begin = position + (16 if length == 1 else 8)
+        if kind in _STREAMS:
+            if length and position + length < size - 1:  # more boxes follow, which nobody looks at
+                return True
+            return _in_codestream(head, begin + 2) if head[begin : begin + 2] == _SOC else False
+        if length < 8:
+            return True
+        position += length
+    raise IndexError

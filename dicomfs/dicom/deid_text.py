@@ -1,0 +1,114 @@
+"""Free text: what a data set's own identifiers are, and whether other text holds them.
+
+Two questions are asked. Text that the profile keeps is left out where it holds a name or number of the patient or
+of others in the data set. Text that is to be cleaned (action C) is also left out where something near a name or a
+date may be one; single numbers, dates, UIDs and addresses are taken out of it. When in doubt, the value is emptied.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Final
+
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_SHORTEST_WORD: Final = 2
+_SHORTEST_KEPT: Final = 3
+"""Shorter words of names are no reason to leave out what the Standard keeps: 'MR', 'T2'."""
+_SHORTEST_INSIDE: Final = 4
+"""Words and numbers from here on are found within longer ones."""
+_SHORTEST_PHRASE: Final = 3
+
+_ADDRESS: Final = re.compile(r"\S*@\S*|\S*://\S*|www\.\S*|urn:\S*")
+_UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3,}")
+_DATE: Final = re.compile(
+    r"\b[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}\b|\b(?:19|20)[0-9]{2}\b|\b[0-9]{1,2}[:h][0-9]{2}(?:[:.][0-9]{2})*\b"
+    r"|\b[0-9]{1,2}[./-](?:19|20)?[0-9]{2}\b"
+)
+_NUMBER: Final = re.compile(r"\S*[0-9]{5,}\S*")
+_SPACED: Final = re.compile(r"(?:\+|\(?0[0-9]+\)?|[0-9]{2,})(?:[ ()/.-]{1,3}[0-9]{2,}){1,}")
+"""Digits in groups: a telephone number, a date, an account."""
+_MONTH: Final = re.compile(
+    r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mrz|mai|okt|dez|avr|juil|aout|ene|abr|ago|dic)[a-z]*\b"
+)
+_TITLE: Final = re.compile(
+    r"\b(?:dr|prof|doctor|doktor|mrs|miss|herr|frau|mme|monsieur|madame|dott|sig|senor|senora|name|named|patient|pat"
+    r"|born|geb|dob|birth|ssn|mrn|phone|tel|fax|address)\b|\b(?:mr|ms|m|d|st)\. ?[a-z]"
+)
+_DIGITS: Final = re.compile(r"[0-9]")
+_BLANKS: Final = re.compile(r"[ \t]{2,}")
+
+
+@lru_cache(1 << 13)
+def folded(text: str) -> str:
+    """Return a text without what does not tell names apart: case, accents, width."""
+    if text.isascii():
+        return text.lower()
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
+@lru_cache(1 << 12)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word for word in _WORD.findall(folded(text)) if len(word) >= _SHORTEST_WORD)
+
+
+class Known:
+    """The identifiers of one data set, from all that its profile takes out of it."""
+
+    __slots__ = ("_names", "_numbers", "_phrases")
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._numbers: set[str] = set()
+        self._phrases: set[str] = set()
+
+    def name(self, text: str) -> None:
+        """Take note of a person's name."""
+        self._names |= _words(text)
+
+    def number(self, text: str) -> None:
+        """Take note of what identifies by itself: a patient's ID, an accession number."""
+        self._numbers.update(one for one in map(str.strip, folded(text).split("\\")) if one.strip("0 \0"))
+
+    def phrase(self, text: str) -> None:
+        """Take note of any other text that is taken out."""
+        self._phrases.update(one for one in map(str.strip, folded(text).split("\\")) if len(one) >= _SHORTEST_PHRASE)
+
+    def within(self, text: str) -> bool:
+        """Say whether a text that would be kept holds an identifier."""
+        shown = folded(text)
+        if any(word in self._names and len(word) >= _SHORTEST_KEPT for word in _WORD.findall(shown)):
+            return True
+        if any(len(name) >= _SHORTEST_INSIDE + 1 and name in shown for name in self._names):
+            return True
+        if any(len(number) >= _SHORTEST_INSIDE and number in shown for number in self._numbers):
+            return True
+        return "@" in shown or "://" in shown
+
+    def cleaned(self, text: str) -> str:
+        """Return what is left of a text that is to be cleaned."""
+        shown = folded(text)
+        if self._about_somebody(shown):
+            return ""
+        if (_DIGITS.search(shown) and _MONTH.search(shown)) or _SPACED.search(shown):
+            return ""
+        left = text
+        for pattern in (_ADDRESS, _UID, _DATE, _NUMBER):
+            left = pattern.sub(" ", left)
+        if left == text:
+            return text
+        left = _BLANKS.sub(" ", left).strip()
+        again = folded(left)
+        return left if any(map(str.isalpha, left)) and not self._about_somebody(again) else ""
+
+    def _about_somebody(self, shown: str) -> bool:
+        words = set(_WORD.findall(shown))
+        if words & self._names or _TITLE.search(shown):
+            return True
+        if any(name in shown for name in self._names if len(name) >= _SHORTEST_INSIDE or not name.isascii()):
+            return True
+        tokens = set(re.split(r"[\s,;:()\[\]^=\\/]+", shown))
+        if tokens & self._numbers or tokens & self._phrases:
+            return True
+        found = any(one in shown for one in self._numbers if len(one) >= _SHORTEST_INSIDE)
+        return found or any(one in shown for one in self._phrases)
