@@ -52,7 +52,11 @@ class Limits(NamedTuple):
     memory: int
 
 
-LIMITS: Final[Mapping[str, Limits]] = {"picture": Limits(20.0, 4 * _GIB)}
+LIMITS: Final[Mapping[str, Limits]] = {
+    "picture": Limits(20.0, 4 * _GIB),
+    # A row for each of a million instances, with its header read.
+    "project_table": Limits(3600.0, 4 * _GIB),
+}
 _OF_DOCUMENTS: Final = Limits(600.0, 4 * _GIB)
 
 

@@ -146,13 +146,14 @@ def _date(day: str) -> date:
 
 def _instances(archive: Archive, root: int, link: _Link) -> Iterator[tuple[str, ...]]:
     for member, path in members_of(archive, root, link.series):
+        with archive.view() as view:
+            old = str(view.instance(member.source).attributes["SOPInstanceUID"])
         new = "" if member.reason else _sop_instance_uid(archive, member.shown)
-        old = _sop_instance_uid(archive, member.source)
         yield old, new, link.series_instance_uid, path, member.reason
 
 
 def _sop_instance_uid(archive: Archive, ino: int) -> str:
-    """Return the UID of a file, of which there may be a million."""
+    """Return the UID of a file that was derived, of which there may be a million."""
     from dicomfs.dicom.values import text_of
 
     file = archive.open_instance(ino)
