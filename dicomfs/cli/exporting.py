@@ -194,16 +194,14 @@ def _export(archive: Archive, where: _Where, query: Query, listener: _Listener, 
 
 def _project(archive: Archive, name: str) -> str:
     """Return the view of the project with this name or directory."""
+    from dicomfs.archive import projects
     from dicomfs.vfs.views import ONE_PROJECT
 
     with archive.view() as view:
-        known = [state for state in view.projects() if state.on]
-    found = [state.directory for state in known if name in (state.directory, state.definition.name)]
-    if not found:
-        raise UsageError(f"there is no project '{name}'; 'dicomfs project list' tells them")
-    if len(found) > 1:
-        raise UsageError(f"there are several projects '{name}'; name a directory: {', '.join(found)}")
-    return ONE_PROJECT + found[0]
+        state = projects.find(view.projects(), name)
+    if not state.through:
+        raise UsageError(f"the project '{state.directory}' is not finished; go on with 'dicomfs project resume {name}'")
+    return ONE_PROJECT + state.directory
 
 
 def _export_view(archive: Archive, where: _Where, view: str, query: Query | None, listener: _Listener) -> ExportReport:

@@ -5,7 +5,8 @@
 
 An inode number is made of the project's place in the order of all projects and, of a table, of its kind and of what
 the project held when it was made, so that a table which was made anew is another file; of a reason, of the instance.
-A static project is the same for ever, so its tables are made once. A table that cannot be made is left out of listings.
+A static project is the same for ever, so its tables are made once. A table that cannot be made is there, empty, and
+says so to whoever opens it.
 """
 
 import logging
@@ -46,6 +47,8 @@ _PLACE_SHIFT: Final = 40
 _PLACES: Final = 1 << 15
 _KIND_SHIFT: Final = 36
 _VERSIONS: Final = 1 << _KIND_SHIFT
+_FAILED: Final = _VERSIONS - 1
+"""The version of a table that could not be made."""
 _SOURCES: Final = 1 << _PLACE_SHIFT
 
 _FILE: Final = b".dcm"
@@ -99,8 +102,7 @@ class ProjectFiles:
             raise NotReady(lambda: self._make(state.root, missing))
         entries = []
         for table in tables:
-            held = self._of(state, table)
-            if held is not None and held.failed is None:
+            if (held := self._of(state, table)) is not None:
                 found = self._table(state, table, held)
                 entries.append(found.entry(table.name.encode(), LAST_CLAIMED + 1 + table.kind))
         return entries
@@ -117,8 +119,9 @@ class ProjectFiles:
         return None if held.failed is not None and monotonic() - held.since_s > _AGAIN_S else held
 
     def _table(self, state: "ProjectState", table: "TableFile", held: _Held) -> Attributes:
-        self._told[state.root, table] = held.through
-        ino = self._number(state.root) | table.kind << _KIND_SHIFT | held.through % _VERSIONS
+        self._told[state.root, table] = held.through if held.failed is None else -1
+        version = held.through % _FAILED if held.failed is None else _FAILED
+        ino = self._number(state.root) | table.kind << _KIND_SHIFT | version
         return Attributes(ino, False, held.size, held.mtime_ns, 1, table.private)
 
     def _make(self, root: INode, tables: Sequence["TableFile"]) -> None:
@@ -160,8 +163,6 @@ class ProjectFiles:
         held = self._of(state, table)
         if held is None:
             raise NotReady(lambda: self._make(state.root, [table]))
-        if held.failed is not None:
-            raise Damaged(f"a table of a project cannot be made: {held.failed}")
         return self._table(state, table, held)
 
     def reasons_in(self, view: "View", directory: INode, after: INode) -> Iterator[Entry]:
@@ -193,10 +194,11 @@ class ProjectFiles:
             if ino & _REASON:
                 return self._find_reason(view, state.root, ino % _SOURCES)
             kind, version = divmod(ino % _SOURCES, _VERSIONS)
-            if version != state.through % _VERSIONS:
-                return None
             table = next((table for table in self._tables(state) if table.kind == kind), None)
-            return None if table is None else self._table_ready(state, table)
+            if table is None or version not in (state.through % _FAILED, _FAILED):
+                return None
+            found = self._table_ready(state, table)
+            return found if found.ino == ino else None
 
     def _state(self, view: "View", ino: INode) -> "ProjectState | None":
         place = ino >> _PLACE_SHIFT & (_PLACES - 1)
@@ -242,12 +244,15 @@ class ProjectFiles:
                 return TextFile(_text(view, state.root, ino % _SOURCES))
         key = state.root, ino % _SOURCES // _VERSIONS
         held = self._held.get(key)
+        if held is None:
+            raise Stale("that table was made anew")
+        if held.failed is not None:
+            raise Damaged(f"a table of a project cannot be made: {held.failed}")
         try:
-            if held is not None and held.path:
-                return DiskFile(held.path)
+            return DiskFile(held.path)
         except FileNotFoundError:
             self._held.pop(key, None)
-        raise Stale("that table is gone from the cache")
+            raise Stale("that table is gone from the cache") from None
 
     def open_ready(self, ino: INode) -> OpenFile | None:
         """Open one that was made."""
@@ -267,9 +272,9 @@ class ProjectFiles:
             return NOTHING
         with self._archive.view() as view:
             now = {state.root: state.through for state in view.projects()}
-        gone = [(root, table) for (root, table), through in self._told.items() if now.get(root) != through]
+        gone = [(root, table) for (root, table), through in list(self._told.items()) if now.get(root) != through]
         for key in gone:
-            del self._told[key]
+            self._told.pop(key, None)
         return Changes({root for root, _ in gone}, [(root, table.name.encode()) for root, table in gone], complete=True)
 
     def forget(self) -> None:

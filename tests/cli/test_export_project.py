@@ -88,7 +88,7 @@ def test_what_makes_no_sense_is_refused(run: Run, archive: Path, tmp_path: Path)
     commit_project(archive, "DeID_heads_20240102-000000", Wanted(), deid="basic")
     for options, said in (
         (("--project", "other"), "there is no project 'other'"),
-        (("--project", "heads"), "several projects"),
+        (("--project", "heads"), "there are 2 projects"),
         (("--project", "hearts", "--all"), "--project is all of a project"),
         (("--project", "hearts", "--flatten"), "--project is all of a project"),
         (("--all", "--private-tables"), "--private-tables is for projects"),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import openpyxl
+import pydicom
 import pytest
 
 from dicomfs.archive.rebuild import reindex
@@ -270,3 +274,92 @@ def test_names_and_numbers_stay(made: Path, mount_drive: Callable[..., Drive], t
     assert reindex(made).complete
     assert numbers(mount_drive(made).path / "projects") == before
     within_a_second(lambda: numbers(drive.path / "projects") == before)
+
+
+CREATE = """
+import json, sys
+from pathlib import Path
+from dicomfs.archive.projects import Wanted, create
+archive, name, deid, live, *where = sys.argv[1:]
+conditions = tuple(tuple(one.split("=")) for one in where)
+done = create(Path(archive), Wanted(name=name, where=conditions, deid=deid, live=live == "live",
+              headers=("SliceThickness",)))
+print(done.state.directory, done.added, done.withheld)
+"""
+
+
+def create(archive: Path, name: str, *where: str, deid: str = "", live: bool = False) -> tuple[str, int, int]:
+    """Make a project in a process of its own; return its directory, and how many files it shows and withholds."""
+    words = (archive, name, deid, "live" if live else "static", *where)
+    directory, added, withheld = run(sys.executable, "-c", CREATE, *words).stdout.split()
+    return directory, int(added), int(withheld)
+
+
+def test_an_import_goes_on_with_live_projects_alone(
+    imported: tuple[Path, dict[Path, str]], mount_drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    archive, _ = imported
+    named = [create(archive, name, "Modality=CT", deid=deid, live=live)[0]
+             for name, live in (("live", True), ("static", False)) for deid in ("", "basic")]  # fmt: skip
+    drive = mount_drive(archive)
+
+    def shown(name: str) -> dict[str, int]:
+        found = numbers(drive.path / "projects" / name)
+        return {path: ino for path, ino in found.items() if path.endswith(".dcm")}
+
+    before = {name: shown(name) for name in named}
+    assert {len(files) for files in before.values()} == {12}
+    write_study(tmp_path / "more", study=7, instances=4)
+    write_study(tmp_path / "other", modality="MR", study=8, instances=2)
+    (tmp_path / "more" / "again").write_bytes(make_instance(number=1, seed="other"))
+    import_into(archive, tmp_path / "more", tmp_path / "other", on_conflict="replace")
+    for name in named[:2]:
+        within_a_second(lambda name=name: len(shown(name)) == 16)  # type: ignore[misc]
+        kept = before[name].items() & shown(name).items()
+        assert len(kept) == 11
+    for name in named[2:]:
+        assert shown(name) == before[name]
+    table = drive.path / "projects" / named[0] / "metadata.xlsx"
+    within_a_second(lambda: openpyxl.load_workbook(table)["Series"].max_row == 4)
+
+
+@pytest.mark.corpus
+def test_the_corpus_in_projects_of_both_kinds(
+    archive_path: Path, corpus: Path, mount_drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    import_into(archive_path, corpus)
+    drive = mount_drive(archive_path)
+    phi, linked, _ = create(archive_path, "all", "PatientID=*")
+    deid, made, withheld = create(archive_path, "all", "PatientID=*", deid="basic")
+    within_a_second(lambda: "projects" in os.listdir(drive.path))
+    within_a_second(lambda: sorted(os.listdir(drive.path / "projects")) == sorted((phi, deid)))
+    originals = {path.stat().st_ino for path in drive.files().values()}
+    shown = numbers(drive.path / "projects" / phi)
+    assert {ino for path, ino in shown.items() if path.endswith(".dcm")} == originals
+    assert len(originals) == linked == made + withheld
+    assert re.fullmatch(
+        r"images/DATE-[^/]*--PID-[^/]*/SER-[^/]*/\d+\.dcm", next(path for path in shown if ".dcm" in path)
+    )
+    derived = numbers(drive.path / "projects" / deid)
+    files = {path: ino for path, ino in derived.items() if path.endswith(".dcm")}
+    kept_back = {path for path in files if path.startswith("quarantine/")}
+    assert len(kept_back) == withheld
+    assert {f"{path[:-4]}.txt" for path in kept_back} == {
+        path for path in derived if re.match("quarantine/.*txt", path)
+    }
+    assert {files[path] for path in kept_back} <= originals
+    assert originals.isdisjoint(files[path] for path in files if path not in kept_back)
+    assert {path for path in derived if "/" not in path and not path.startswith("DATE-")} == {
+        "deid_metadata.xlsx", "header_extraction.xlsx", "linker.xlsx", "metadata.xlsx", "quarantine", "run.txt"
+    }  # fmt: skip
+    book = openpyxl.load_workbook(drive.path / "projects" / deid / "linker.xlsx")
+    assert book["Instances"].max_row == 1 + made + withheld
+    for path in set(files) - kept_back:
+        dataset = pydicom.dcmread(drive.path / "projects" / deid / path, stop_before_pixels=True)
+        assert dataset.PatientIdentityRemoved == "YES"
+        assert os.getxattr(drive.path / "projects" / deid / path, "user.dicom.PatientID").decode() == dataset.PatientID
+    command = ("rsync", "-aHi", f"{drive.path}/projects/", f"{tmp_path}/copy/")
+    run(*command)
+    assert run(*command).stdout == ""
+    for name in (phi, deid):
+        assert numbers(mount_drive(archive_path).path / "projects" / name) == {phi: shown, deid: derived}[name]

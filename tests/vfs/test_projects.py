@@ -303,16 +303,26 @@ def test_derived_files_tell_what_their_own_headers_say(made: Made, show: Show) -
 
 
 def test_a_table_that_cannot_be_made_keeps_nothing_else_from_being_seen(
-    made: Made, show: Show, caplog: pytest.LogCaptureFixture
+    made: Made, show: Show, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (made.path / "cache" / "projects").write_bytes(b"in the way")
     shown = show(made.path)
     root = shown.ino(f"projects/{PHI}")
-    assert [entry[0] for entry in waited(lambda: list(shown.tree.entries(root)))] == [b"images"]
+    assert {name for name, _, _ in shown.entries(root)} == {"images"} | IDENTIFIED
+    found = shown.at(f"projects/{PHI}/run.txt")
+    assert found is not None
+    assert found.size == 0
     with pytest.raises(DicomfsError, match="cannot be made"):
-        shown.at(f"projects/{PHI}/metadata.xlsx")
+        shown.read(found.ino)
     assert "cannot be written" in caplog.text
     caplog.clear()
+    (made.path / "cache" / "projects").unlink()
+    monkeypatch.setattr("dicomfs.vfs.project_files._AGAIN_S", 0.0)
+    again = shown.at(f"projects/{PHI}/run.txt")
+    assert again is not None
+    assert again.ino != found.ino
+    assert shown.tree.attributes(found.ino) is None
+    assert shown.read(again.ino).startswith(b"project")
 
 
 def test_tables_are_made_again_when_the_cache_is_gone(made: Made, show: Show) -> None:
