@@ -67,6 +67,11 @@ class _Held(NamedTuple):
     failed: DicomfsError | None
     since_s: float
 
+    @property
+    def expired(self) -> bool:
+        """Whether it is worth trying to make it again."""
+        return self.failed is not None and monotonic() - self.since_s > _AGAIN_S
+
 
 class ProjectFiles:
     """Provider of the files that projects have beside those of the catalog."""
@@ -79,14 +84,19 @@ class ProjectFiles:
         self._private = private
         self._shown: frozenset[INode] = frozenset()
         self._order: Sequence[INode] = ()
+        self._places_of: dict[INode, int] = {}
         self._held: dict[tuple[INode, int], _Held] = {}
-        self._told: dict[tuple[INode, TableFile], int] = {}
-        """What the project held for which a table was made that was told of last."""
+        self._told: dict[tuple[INode, TableFile], _Held] = {}
+        """The tables that somebody was told of last."""
+        self._seq = -1
+        self._through: dict[INode, int] = {}
+        """How far projects went with that commit."""
 
     def show(self, shown: Sequence[INode], order: Sequence[INode]) -> None:
         """Show what lies in projects with these roots; `order` are those of all that ever were."""
         self._shown = frozenset(shown)
         self._order = order
+        self._places_of = {root: place for place, root in enumerate(order)}
 
     # Tables
 
@@ -114,12 +124,10 @@ class ProjectFiles:
 
     def _of(self, state: "ProjectState", table: "TableFile") -> _Held | None:
         held = self._held.get((state.root, table.kind))
-        if held is None or held.through != state.through:
-            return None
-        return None if held.failed is not None and monotonic() - held.since_s > _AGAIN_S else held
+        return None if held is None or held.through != state.through or held.expired else held
 
     def _table(self, state: "ProjectState", table: "TableFile", held: _Held) -> Attributes:
-        self._told[state.root, table] = held.through if held.failed is None else -1
+        self._told[state.root, table] = held
         version = held.through % _FAILED if held.failed is None else _FAILED
         ino = self._number(state.root) | table.kind << _KIND_SHIFT | version
         return Attributes(ino, False, held.size, held.mtime_ns, 1, table.private)
@@ -183,7 +191,7 @@ class ProjectFiles:
     # Both
 
     def _number(self, root: INode) -> INode:
-        return _BASE | self._order.index(root) % _PLACES << _PLACE_SHIFT
+        return _BASE | self._places_of[root] % _PLACES << _PLACE_SHIFT
 
     def attributes(self, ino: INode) -> Attributes | None:
         """Return the attributes of a table or reason, None for one that is out of date; raise NotReady."""
@@ -271,8 +279,11 @@ class ProjectFiles:
         if not self._told:
             return NOTHING
         with self._archive.view() as view:
-            now = {state.root: state.through for state in view.projects()}
-        gone = [(root, table) for (root, table), through in list(self._told.items()) if now.get(root) != through]
+            if view.seq != self._seq:
+                self._seq = view.seq
+                self._through = {state.root: state.through for state in view.projects()}
+        told = list(self._told.items())
+        gone = [key for key, held in told if held.expired or held.through != self._through.get(key[0])]
         for key in gone:
             self._told.pop(key, None)
         return Changes({root for root, _ in gone}, [(root, table.name.encode()) for root, table in gone], complete=True)
@@ -281,6 +292,7 @@ class ProjectFiles:
         """Drop what is known, as the archive's catalog may be another one."""
         self._held.clear()
         self._told.clear()
+        self._seq = -1
 
 
 def _text(view: "View", root: INode, source: INode) -> bytes:
