@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dicomfs.archive import tables
 from dicomfs.archive.layouts import in_order
+from dicomfs.archive.project_lists import ANY, from_stored, resolve
 from dicomfs.archive.query import chosen
 from dicomfs.archive.tables import INSTANCE, U64
 
@@ -67,8 +68,6 @@ def _listed(archive: Archive, definition: Definition) -> dict[int, list[int | No
     """Return the studies that a list names, each with the patients whose instances are meant."""
     if not definition.queries and not definition.source:
         return None
-    from dicomfs.archive.project_lists import ANY, from_stored, resolve
-
     found: dict[int, list[int | None]] = {}
     for study, patient in sorted(resolve(archive, from_stored(definition.queries)).studies):
         found.setdefault(study, []).append(None if patient == ANY else patient)
