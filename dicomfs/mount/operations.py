@@ -38,7 +38,7 @@ _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _COOKIES: Final = 2
 """`.` and `..` have cookies 1 and 2, which no entry of a tree can be told from; theirs are moved up."""
 _NOTHING: Final = (0, 0)
-_BUFFERFUL: Final = 256
+_BUFFERFUL: Final = 64
 """How many entries of a directory with private nodes are answered at once."""
 _REPORTED: Final = 10_000
 """How many damaged files are remembered so as not to be logged twice."""
@@ -163,10 +163,11 @@ class Operations(ReadOnly):
             return
         next_start = max(start, _COOKIES)
         entries = self._tree.entries(inode, next_start - _COOKIES)  # first of all, as it may not be ready
+        each = self._each(entries) if self._tree.has_private(inode) else None
         if start < _COOKIES and not self._list_dots(inode, start, token):
             return
-        if self._tree.has_private(inode):
-            self._list_each(inode, next_start, entries, token)
+        if each is not None:
+            self._list_each(inode, next_start, each, token)
             return
         reply = pyfuse3.readdir_reply
         file, directory = self._file, self._directory
@@ -202,16 +203,20 @@ class Operations(ReadOnly):
             self._directory_look = directory_time, directory_links
             _close(entries)
 
-    def _list_each(self, inode: int, start: int, entries: Iterator[Entry], token: pyfuse3.ReaddirToken) -> None:
-        """List a directory some of whose nodes are private, which an entry does not say: each is asked for."""
+    def _each(self, entries: Iterator[Entry]) -> list[tuple[Entry, Attributes | None]]:
+        """Return some entries of a directory with private nodes, which an entry does not say: each is asked for."""
         some = list(islice(entries, _BUFFERFUL))
         _close(entries)
-        for name, ino, *_, cookie in some:
-            found = self._tree.attributes(ino)
+        return [(entry, self._tree.attributes(entry[1])) for entry in some]
+
+    def _list_each(
+        self, inode: int, start: int, each: list[tuple[Entry, Attributes | None]], token: pyfuse3.ReaddirToken
+    ) -> None:
+        for (name, *_, cookie), found in each:
             if found is not None and not pyfuse3.readdir_reply(token, name, self._entry(found), cookie + _COOKIES):
                 return
             start = cookie + _COOKIES
-        if len(some) < _BUFFERFUL:
+        if len(each) < _BUFFERFUL:
             self._listed = inode, start
 
     def _list_dots(self, inode: int, start: int, token: pyfuse3.ReaddirToken) -> bool:
