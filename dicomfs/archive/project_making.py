@@ -25,7 +25,7 @@ from dicomfs.archive.outcome import Progress
 from dicomfs.archive.placing import free_name
 from dicomfs.archive.project_definition import Definition, Failed, to_json
 from dicomfs.archive.project_lists import ListQuery, resolve, stored_failed
-from dicomfs.archive.project_members import choose, walk
+from dicomfs.archive.project_members import choose, shuffled, walk
 from dicomfs.store.recipe import BlobId
 
 COMMIT_LINKS: Final = 4096
@@ -100,6 +100,8 @@ class Making(Committing):
         key = project_keys.read(self._path, state.root) if state.definition.deid else b""
         through = self.fold.next - 1
         found = choose(self._archive, state.root, state.definition, state.through)
+        if key:
+            found = shuffled(self.view, found, key)
         members = walk(lambda: self.view, found, layout_of(state.definition))
         adding = _Adding(self, state, progress, found.instances)
         self._since = time.monotonic()

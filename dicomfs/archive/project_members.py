@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,6 +48,18 @@ def choose(archive: Archive, root: int, definition: Definition, after: int = 0) 
         studies.add(match.study.key)
         count += 1
     return Chosen(series, count, len(studies))
+
+
+def shuffled(view: View, found: Chosen, key: bytes) -> Chosen:
+    """Return the same with its studies in an order that only the key knows.
+
+    They come in the order of patients' names, which inode numbers, listings and suffixes of names would tell.
+    """
+
+    def order(series: int) -> bytes:
+        return hmac.digest(key, b"order\0%d" % view.series(series).study, "sha256")
+
+    return found._replace(series={series: found.series[series] for series in sorted(found.series, key=order)})
 
 
 def walk(views: Callable[[], View], found: Chosen, layout: Layout) -> Iterator[Lacking]:
