@@ -1,7 +1,8 @@
 """Export of a view of the drive: its directories and files as they are there, written to a real directory.
 
-A view is a directory of the drive's root, or any directory below one: `patients/<name>`. Documents of a view change
-when the archive does, so a file whose size or time differs is written anew, and one that has both is left alone, as
+A view is a directory of the drive's root, or any directory below one: `patients/<name>`. What is private in a project
+is left out unless it is asked for, and is its owner's alone where it is written. Documents of a view change when the
+archive does, so a file whose size or time differs is written anew, and one that has both is left alone, as
 rsync does. A file appears under its name when it is written; a power cut may leave it short, which the next export
 mends. With a manifest all files are hashed, and the hash of what was imported is demanded where it is known.
 """
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 _CHUNK: Final = 4 << 20
 _WORKERS: Final = 4
 _AHEAD: Final = 64
+_ANY_FILE: Final = 0o666
+_PRIVATE_FILE: Final = 0o600
+_PRIVATE_DIRECTORY: Final = 0o700
 
 
 class Found(NamedTuple):
@@ -45,6 +49,7 @@ class Found(NamedTuple):
     is_directory: bool
     size: int
     mtime_ns: int
+    private: bool
 
 
 def export_view(
@@ -54,16 +59,18 @@ def export_view(
     *,
     only: Collection[str] | None = None,
     manifest: bool = False,
+    private_tables: bool = False,
     on_result: Callable[[FileResult], None] | None = None,
 ) -> ExportReport:
     """Write what the drive has below `view` to `output`, until nothing more can be written there.
 
     `only` are names of directories of the second level (the studies of `dicomweb`); others, and files beside them,
-    are left out, and their list is made anew. `manifest` adds the list of all files' SHA-256.
+    are left out, and their list is made anew. `manifest` adds the list of all files' SHA-256, `private_tables` what is
+    private in projects.
     """
     refuse_inside(archive.path, output)
     refuse_files(output)
-    with opened(archive, view) as (tree, root):
+    with opened(archive, view, private_tables=private_tables) as (tree, root):
         os.makedirs(output, exist_ok=True)
         listed = Manifest(os.fspath(output)) if manifest else None
         hashes = archive if manifest else None
@@ -77,13 +84,15 @@ def export_view(
 
 
 @contextmanager
-def opened(archive: Archive, view: str) -> Iterator[tuple[Tree, INode]]:
+def opened(archive: Archive, view: str, *, private_tables: bool = False) -> Iterator[tuple[Tree, INode]]:
     """Open a directory of the drive; raise UsageError where there is none of this name.
 
     A view is looked up component by component, so that nothing leads out of it.
     """
     names = [os.fsencode(name) for name in view.rstrip("/").split("/")]
-    tree = Tree(archive, [os.fsdecode(names[0])])
+    # Of projects one alone, so that nothing of others counts for it.
+    shown = b"/".join(names[: 2 if names[0] == b"projects" else 1])
+    tree = Tree(archive, [os.fsdecode(shown)], private=False, private_tables=private_tables)
     try:
         ino = ROOT
         for name in names:
@@ -100,13 +109,15 @@ def opened(archive: Archive, view: str) -> Iterator[tuple[Tree, INode]]:
 
 def walk(tree: Tree, ino: INode, path: str = "", *, only: Collection[str] | None = None) -> Iterator[Found]:
     """Yield what is below a directory, in the order in which it is listed; `only` as for `export_view`."""
+    some_private = tree.has_private(ino)
     for name, child, is_directory, size, mtime_ns, _, _ in _entries(tree, ino):
         below = os.path.join(path, os.fsdecode(name))
         if path and "/" not in path and only is not None and os.fsdecode(name) not in only:
             continue
         if is_directory:
             yield from walk(tree, child, below, only=only)
-        yield Found(below, child, is_directory, size, mtime_ns)
+        node = waited(partial(tree.attributes, child)) if some_private else None
+        yield Found(below, child, is_directory, size, mtime_ns, node is not None and node.private)
 
 
 def imported_sha256(archive: Archive, ino: INode) -> bytes | None:
@@ -173,7 +184,10 @@ def _written(tree: Tree, output: str, found: Iterator[Found], hashes: Archive | 
                 yield future.result()
                 return
             with suppress(OSError):  # all that was to be in it failed
-                os.utime(os.path.join(output, one.path), ns=(one.mtime_ns, one.mtime_ns))
+                path = os.path.join(output, one.path)
+                if one.private:
+                    os.chmod(path, _PRIVATE_DIRECTORY)
+                os.utime(path, ns=(one.mtime_ns, one.mtime_ns))
 
         try:
             for one in found:
@@ -206,7 +220,7 @@ def _write(tree: Tree, output: str, one: Found, hashes: Archive | None) -> FileR
 
 
 def _hashed(path: str) -> bytes:
-    with open(path, "rb", opener=_private_opener) as file:
+    with open(path, "rb", opener=partial(_opener, _ANY_FILE)) as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
@@ -217,7 +231,8 @@ def _copy(tree: Tree, one: Found, path: str, known: bytes | None, *, hashed: boo
     digest = hashlib.sha256() if hashed else None
     source = tree.open(one.ino)
     try:
-        with open(part, "wb", opener=_private_opener) as file:
+        mode = _PRIVATE_FILE if one.private else _ANY_FILE
+        with open(part, "wb", opener=partial(_opener, mode)) as file:
             for data in pieces(source, one.size):
                 if digest is not None:
                     digest.update(data)
@@ -249,5 +264,5 @@ def pieces(file: OpenFile, size: int) -> Iterator[bytes | memoryview]:
         offset += len(data)
 
 
-def _private_opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+def _opener(mode: int, path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)

@@ -98,14 +98,18 @@ def zip_view(
     view: str,
     *,
     only: Collection[str] | None = None,
+    private_tables: bool = False,
     on_result: Callable[[FileResult], None] | None = None,
 ) -> ExportReport:
-    """Write what the drive has below `view` to a new ZIP file; `only` as for `export_view`."""
-    with opened(archive, view) as (tree, root):
+    """Write what the drive has below `view` to a new ZIP file; `only` and `private_tables` as for `export_view`.
+
+    With what is private in it the ZIP file is its owner's alone.
+    """
+    with opened(archive, view, private_tables=private_tables) as (tree, root):
 
         def sources() -> Iterator[_Source]:
             newest_ns = 0
-            for path, ino, is_directory, size, mtime_ns in walk(tree, root, only=only):
+            for path, ino, is_directory, size, mtime_ns, _ in walk(tree, root, only=only):
                 newest_ns = max(newest_ns, mtime_ns)
                 if not is_directory:
                     yield _Source(path, ino, size, mtime_ns, partial(tree.open, ino))
@@ -113,11 +117,16 @@ def zip_view(
                 listed = study_list(tree, root, only)
                 yield _Source(STUDY_LIST, 0, len(listed), newest_ns, partial(TextFile, listed))
 
-        return _zip(archive, target, sources(), on_result)
+        return _zip(archive, target, sources(), on_result, mode=0o600 if private_tables else 0o666)
 
 
 def _zip(
-    archive: Archive, target: Path, sources: Iterator[_Source], on_result: Callable[[FileResult], None] | None
+    archive: Archive,
+    target: Path,
+    sources: Iterator[_Source],
+    on_result: Callable[[FileResult], None] | None,
+    *,
+    mode: int = 0o666,
 ) -> ExportReport:
     refuse_inside(archive.path, target)
     directory = os.path.dirname(os.path.abspath(target))
@@ -127,7 +136,7 @@ def _zip(
         raise UsageError(f"{target}: is already there; remove it, or name another file")
     with (
         _whole_or_nothing(target),
-        _part(target) as (fd, finish),
+        _part(target, mode) as (fd, finish),
         closing(ZipWriter(fd, directory)) as writer,
         tempfile.SpooledTemporaryFile(_LINES, dir=directory) as lines,
     ):
@@ -151,12 +160,12 @@ def _whole_or_nothing(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _part(target: Path) -> Iterator[tuple[int, Callable[[], None]]]:
+def _part(target: Path, mode: int) -> Iterator[tuple[int, Callable[[], None]]]:
     """Open what is to become the ZIP file, and give a function that makes it that; else it goes away."""
     # Room for what is put around it in the 255 bytes of a name.
     name = os.fsdecode(os.fsencode(target.name)[:200])
     part = os.path.join(os.path.dirname(os.path.abspath(target)), f".{name}.{secrets.token_hex(4)}.dicomfs-part")
-    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         yield fd, partial(_appear, part, os.path.abspath(target))
     finally:

@@ -52,7 +52,7 @@ class Archive:
         self._lock = threading.Lock()
         self._bases: OrderedDict[bytes, _Base] = OrderedDict()
         self._bases_bytes = 0
-        # By SHA-256: a large recipe is in memory once, however many have the file open.
+        # A large recipe is in memory once, however many have the file open.
         self._open: WeakValueDictionary[bytes, InstanceFile] = WeakValueDictionary()
 
     @staticmethod
@@ -100,20 +100,20 @@ class Archive:
         return Viewing(self._store)
 
     def open_instance(self, ino: int) -> InstanceFile:
-        """Open an instance's file; raise NotFound, or Damaged where its header cannot be had."""
+        """Open the file of an instance, or one derived from it; raise NotFound, or Damaged where its header is."""
         store = self._store
         inode, place = self._find_header(ino)
-        found = self._open.get(inode.sha256)
+        found = self._open.get(_open_key(inode))
         if found is None:
             body = store.read_body(place, inode.body_offset, inode.body_length)
-            found = self._open.setdefault(inode.sha256, self._assemble(store, body, inode.base))
+            found = self._open.setdefault(_open_key(inode), self._assemble(store, body, inode.base))
         return found
 
     def open_instance_ready(self, ino: int) -> InstanceFile | None:
         """Open an instance's file if its header is in memory and short, else return None. For one thread only."""
         store = self._store
         inode, place = self._find_header(ino)
-        found = self._open.get(inode.sha256)
+        found = self._open.get(_open_key(inode))
         if found is not None:
             return found
         if inode.body_length > MAX_READY:
@@ -121,12 +121,19 @@ class Archive:
         body = store.body_ready(place, inode.body_offset, inode.body_length)
         if body is None or _header_length(body) > MAX_READY or not self._base_ready(store, inode.base):
             return None
-        return self._open.setdefault(inode.sha256, self._assemble(store, body, inode.base))
+        return self._open.setdefault(_open_key(inode), self._assemble(store, body, inode.base))
+
+    def read_header(self, ino: int) -> bytes:
+        """Return the header of an instance or derived file: the recipe's length, the recipe, the literal bytes."""
+        store = self._store
+        inode, place = self._find_header(ino)
+        body = store.read_body(place, inode.body_offset, inode.body_length)
+        return self._decompress(store, body, inode.base)
 
     def _find_header(self, ino: int) -> tuple[tables.InstanceInode, CommitPlace]:
         store = self._store
         with store.index.reading() as txn:
-            inode = View(store, txn).instance_inode(ino)
+            inode = View(store, txn).file_inode(ino)
             return inode, store.place_once_read(txn, inode.seq)
 
     def _base_ready(self, store: Store, base: bytes) -> bool:
@@ -200,6 +207,11 @@ class Archive:
     def close(self) -> None:
         """Close the archive; files that are open become unusable."""
         self._store.close()
+
+
+def _open_key(inode: tables.InstanceInode) -> bytes:
+    """Return what two files that are open share if they are the same: of derived ones the header's hash is known."""
+    return inode.sha256 if inode.kind == tables.INSTANCE else b"derived " + inode.sha256
 
 
 def _load_base(store: Store, base: bytes) -> _Base:

@@ -8,9 +8,9 @@ from fnmatch import translate
 from typing import NamedTuple, TypeAlias
 
 from dicomfs.archive import names, tables
-from dicomfs.archive.by_layout import ByLayout
+from dicomfs.archive.by_project import ByProject
 from dicomfs.archive.records import Attributes
-from dicomfs.archive.tables import CHILD, DIRECTORY, PAIR, U64
+from dicomfs.archive.tables import CHILD, DERIVED, DIRECTORY, PAIR, U64
 from dicomfs.archive.totals import Totals
 from dicomfs.errors import Damaged, NotFound
 
@@ -28,7 +28,7 @@ _DATE_RANGE = re.compile(r"(\d{8})?-(\d{8})?").fullmatch
 
 
 class Node(NamedTuple):
-    """A directory or an instance, as a filesystem sees it."""
+    """A directory or a file, an instance or derived from one, as a filesystem sees it."""
 
     ino: int
     is_directory: bool
@@ -36,6 +36,8 @@ class Node(NamedTuple):
     mtime_ns: int
     subdirectories: int
     parent: int
+    is_derived: bool = False
+    """Whether it was made of an instance for a project, whose only name it then has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +104,21 @@ class Changes:
     complete: bool
 
 
-class View(ByLayout):
+class View(ByProject):
     """The catalog at one commit. Belongs to one thread; never held across an await."""
 
     __slots__ = ()
 
     def node(self, ino: int) -> Node | None:
-        """Return a directory or an instance by inode number."""
+        """Return a directory or a file by inode number."""
         value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
         if value is None:
             return None
         if value[0] == DIRECTORY:
             _, parent, mtime_ns, subdirectories = tables.DIRECTORY_INODE.unpack_from(value)
             return Node(ino, True, 0, mtime_ns, subdirectories, parent)
-        _, parent, size, mtime_ns, *_ = tables.INSTANCE_INODE.unpack_from(value)
-        return Node(ino, False, size, mtime_ns, 0, parent)
+        kind, parent, size, mtime_ns, *_ = tables.INSTANCE_INODE.unpack_from(value)
+        return Node(ino, False, size, mtime_ns, 0, parent, kind == DERIVED)
 
     def child(self, parent: int, name: bytes) -> Node | None:
         """Return the entry of a directory that has exactly this name."""
@@ -127,18 +129,20 @@ class View(ByLayout):
         if value is None or value[CHILD.size :] != name:
             return None
         kind, size, mtime_ns, subdirectories = CHILD.unpack_from(value)
-        return Node(U64.unpack(ino)[0], kind == DIRECTORY, size, mtime_ns, subdirectories, parent)
+        number = U64.unpack(ino)[0]
+        return Node(number, kind == DIRECTORY, size, mtime_ns, subdirectories, parent, kind == DERIVED)
 
     def children(self, parent: int, after: int, links: int, leave_out: Callable[[int], None]) -> Iterator[Child]:
         """Walk a directory in the order of inode numbers, past the one given: one cursor scan.
 
-        `links` is what instances have; `leave_out` is told of each entry whose name no file can have.
+        `links` is what instances have, while derived files have one; `leave_out` is told of each entry whose name no
+        file can have.
         """
         cursor = self._txn.cursor(db=self._tables["child"])
         if not cursor.set_range(PAIR.pack(parent, after + 1)):
             return
         # Local names: this runs once for each file of a walk.
-        unpack, fixed, pair, directory = CHILD.unpack_from, CHILD.size, PAIR.unpack, DIRECTORY
+        unpack, fixed, pair, directory, derived = CHILD.unpack_from, CHILD.size, PAIR.unpack, DIRECTORY, DERIVED
         known, possible = _known_names, names.possible
         for key, value in cursor.iternext():
             above, ino = pair(key)
@@ -156,12 +160,12 @@ class View(ByLayout):
             if kind == directory:
                 yield name, ino, True, 0, mtime_ns, 2 + subdirectories, ino
             else:
-                yield name, ino, False, size, mtime_ns, links, ino
+                yield name, ino, False, size, mtime_ns, links if kind != derived else 1, ino
 
     def path(self, ino: int) -> str:
-        """Return the path of a directory or an instance below the mount point; '' for an earlier version."""
+        """Return the path of a directory or a file below the mount point; '' for an earlier version."""
         parts: list[str] = []
-        while ino not in (tables.ROOT, tables.ROOT_PATIENTS):
+        while ino not in (tables.ROOT, tables.ROOT_PATIENTS, tables.ROOT_PROJECTS):
             if ino == tables.NOWHERE:
                 return ""
             value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
@@ -175,8 +179,8 @@ class View(ByLayout):
                 raise Damaged(f"inode {ino} has a place in the tree that no file can have; run 'dicomfs check'")
             parts.append(name.decode())
             ino = parent
-        if ino == tables.ROOT_PATIENTS:
-            parts.append("patients")
+        if ino != tables.ROOT:
+            parts.append("patients" if ino == tables.ROOT_PATIENTS else "projects")
         return "/".join(reversed(parts))
 
     def patient(self, key: int) -> Patient:
@@ -241,7 +245,7 @@ class View(ByLayout):
                 yield self.instance(ino)
 
     def inodes(self, after: int = 0) -> Iterator[int]:
-        """Walk the inode numbers of all directories and instances, past the one given."""
+        """Walk the inode numbers of all directories and files, past the one given."""
         return self._numbers("inode", after)
 
     def studies_where(self, field: str, pattern: str) -> set[int]:

@@ -34,7 +34,7 @@ _READ: Final = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is hurt: `kind` is pack, commit, index, blob, instance or quarantine."""
+    """Something that is hurt: `kind` is pack, commit, index, blob, instance, derived or quarantine."""
 
     kind: str
     where: str
@@ -51,6 +51,8 @@ class CheckReport:
     commits: int = 0
     blobs: int = 0
     instances: int = 0
+    derived: int = 0
+    """Files that were made of instances, for projects."""
     bytes_verified: int = 0
 
     def add(self, kind: str, where: str, what: object) -> None:
@@ -98,7 +100,8 @@ class _Checker:
         with self._store.index.reading() as txn:
             self._seq = self._store.seq(txn)
             self._states = self._store.pack_states(txn)
-            self._instances = txn.stat(self._store.index.tables["instance"])["entries"]
+            held = self._store.index.tables
+            self._files = sum(txn.stat(held[table])["entries"] for table in ("instance", "source"))
             self._blob_count = txn.stat(self._store.blob_table)["entries"]
         try:
             with archive.view() as view:
@@ -172,11 +175,14 @@ class _Checker:
             ) from error
 
     def layouts(self) -> None:
-        """Tell of layouts that lack what was there before them."""
+        """Tell of layouts and projects that lack what was there before them."""
         with self._archive.view() as view:
             lacking = [state.name for state in view.layouts() if state.on and not state.through]
+            begun = [state.directory for state in view.projects() if state.on and not state.through]
         for name in lacking:
             self._report.notes.append(f"layout {name}: was not applied to the end; run 'dicomfs layout add {name}'")
+        for name in begun:
+            self._report.notes.append(f"project {name}: was not made to the end; run 'dicomfs project resume {name}'")
 
     def recipes(self, *, verify_files: bool) -> None:
         """Resolve every recipe; rebuild and hash every file where asked."""
@@ -187,18 +193,19 @@ class _Checker:
                 done += 1
                 bytes_done += size
                 if self._progress is not None and done % 16 == 0:
-                    self._progress(Progress(done, self._instances, bytes_done, self._bytes_in))
-        self._report.instances = done
+                    self._progress(Progress(done, self._files, bytes_done, self._bytes_in))
+        self._report.instances = done - self._report.derived
         self._report.bytes_verified = bytes_done if verify_files else 0
         self._count_orphans()
 
     def _instance_inodes(self) -> Iterator[int]:
-        """Walk the instances in the order of import, a thousand for each short transaction."""
+        """Walk the files in the order in which they came, a thousand for each short transaction."""
         after = tables.FIRST_CLAIMED - 1
         while True:
             with self._archive.view() as view:
                 found = list(islice(view.inodes(after), 1000))
                 files = [ino for ino in found if (node := view.node(ino)) is not None and not node.is_directory]
+                self._report.derived += sum(view.source_of(ino) is not None for ino in files)
             if not found:
                 return
             yield from files
@@ -209,7 +216,9 @@ class _Checker:
             file = self._archive.open_instance(ino)
             file.resolve()
             with self._archive.view() as view:
-                inode = view.instance_inode(ino)
+                inode = view.file_inode(ino)
+            if inode.kind == tables.DERIVED:
+                self._check_derived(ino, inode.sha256)
             if file.size != inode.size:
                 self._hurt(ino, f"its recipe makes {file.size} bytes, not {inode.size}")
             self._used.update(file.blob_ids())
@@ -219,6 +228,17 @@ class _Checker:
             self._hurt(ino, error)
             return 0
         return inode.size
+
+    def _check_derived(self, ino: int, sha256: bytes) -> None:
+        """Look at what is said of a derived file: its header is as it was made, and its source is there."""
+        if hashlib.sha256(self._archive.read_header(ino)).digest() != sha256:
+            self._hurt(ino, "its header is not the one that was made (SHA-256)")
+        with self._archive.view() as view:
+            source = view.source_of(ino)
+            if source is None:
+                raise Damaged("the index does not say what it was made of; run 'dicomfs reindex'")
+            view.instance_inode(source[0])
+            view.project(source[1])
 
     def _verify_instance(self, ino: int) -> int:
         size = self._resolve_instance(ino)
@@ -230,20 +250,24 @@ class _Checker:
             for offset in range(0, file.size, _READ):
                 sha256.update(file.read(offset, _READ))
             with self._archive.view() as view:
-                expected = view.instance_inode(ino).sha256
-            if sha256.digest() != expected:
+                inode = view.file_inode(ino)
+            if inode.kind == tables.INSTANCE and sha256.digest() != inode.sha256:
                 self._hurt(ino, "its bytes are not those that were imported (SHA-256)")
         except DicomfsError as error:
             self._hurt(ino, error)
         return size
 
     def _hurt(self, ino: int, what: object) -> None:
+        kind, uid = "instance", "of an unknown UID"
         try:
             with self._archive.view() as view:
-                uid = view.instance(ino).attributes["SOPInstanceUID"]
+                source = view.source_of(ino)
+                kind = "instance" if source is None else "derived"
+                uid = str(view.instance(ino if source is None else source[0]).attributes["SOPInstanceUID"])
         except (DicomfsError, KeyError):
-            uid = "of an unknown UID"
-        self._report.add("instance", f"instance {uid} (inode {ino})", what)
+            pass
+        of = "" if kind == "instance" else "file derived from "
+        self._report.add(kind, f"{of}instance {uid} (inode {ino})", what)
 
     def _count_orphans(self) -> None:
         if self._report.problems:

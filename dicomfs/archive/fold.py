@@ -10,9 +10,10 @@ import struct
 from collections.abc import Iterable
 from typing import Final, TypedDict
 
-from dicomfs.archive import fold_layouts, tables
+from dicomfs.archive import tables
 from dicomfs.archive.fold_layouts import LayoutFold
-from dicomfs.archive.records import Attributes, InstanceRow, as_bytes, encode
+from dicomfs.archive.fold_projects import DerivedRow, ProjectFold
+from dicomfs.archive.records import LEFT_OUT, Attributes, InstanceRow, as_bytes, encode
 from dicomfs.archive.tables import CHILD, DIRECTORY, INSTANCE, PAIR, TRIPLE, U64
 from dicomfs.archive.totals import Totals
 from dicomfs.dicom.attributes import INSTANCE_KEYWORDS
@@ -59,6 +60,7 @@ class Fold:
         self._modalities: dict[int, str] = {}
         self._removed: list[tuple[int, str]] = []
         self.layouts = LayoutFold(txn, self._tables, time_ns, lambda ino: self._directories.setdefault(ino, 0))
+        self._projects = ProjectFold(txn, self._tables, seq, time_ns, self._changed)
         self._displaced: list[int] = []
 
     def patient(self, number: int, identity: str, attributes: Attributes) -> None:
@@ -106,7 +108,7 @@ class Fold:
         self._claim(parent, ino, encoded, CHILD.pack(DIRECTORY, 0, self._time_ns, 0))
         self._identify(identity, ino)
         self._directories.setdefault(ino, 0)
-        self._directories[parent] = self._directories.get(parent, 0) + 1
+        self._changed(parent, 1)
 
     def folder(self, ino: int, identity: str, parent: int, name: str) -> None:
         """Add a directory of a layout."""
@@ -117,6 +119,35 @@ class Fold:
         """Switch a layout on."""
         self.layouts.layout(root, name, template)
         self.next = max(self.next, root + 1)
+
+    def link(self, ino: int, root: int, parent: int, name: str) -> None:
+        """Give an instance its name in a layout or project."""
+        if self.layouts.link(ino, root, parent, name):
+            self._projects.linked(ino, root)
+
+    def placed(self, root: int, through: int) -> None:
+        """Say that a layout or project has all instances up to a number."""
+        self.layouts.placed(root, through)
+        self._projects.placed(root, through)
+
+    def project(self, root: int, directory: str, definition: object) -> None:
+        """Make a project, empty."""
+        self._projects.project(root, directory, definition)
+        self.next = max(self.next, root + 1)
+
+    def project_off(self, root: int) -> None:
+        """Remove a project."""
+        self._removed += self._projects.project_off(root)
+
+    def derived(self, row: DerivedRow) -> None:
+        """Add a file that was made of an instance, under the name that was claimed for it."""
+        self.layouts.give(row.parent)
+        self._projects.derived(row)
+        self.next = max(self.next, row.ino + 1)
+
+    def withheld(self, source: int, root: int, reason: str) -> None:
+        """Say why a project does not show what it would derive from an instance."""
+        self._projects.withheld(source, root, reason)
 
     def instance(self, row: InstanceRow) -> str:
         """Add an instance under the name that was claimed for it; return the JSON of its attributes."""
@@ -189,12 +220,16 @@ class Fold:
         hidden = tables.INSTANCE_INODE.pack(*old._replace(parent=tables.NOWHERE))
         self._txn.put(U64.pack(ino), hidden + name, db=self._tables["inode"])
         self._removed.append((old.parent, name.decode()))
-        self._removed += self.layouts.unlink(ino)
+        self._removed += self.layouts.unlink(ino, self._projects.keeps)
+        self._removed += self._projects.displace(ino)
         self._displaced.append(ino)
         self._directories.setdefault(old.parent, 0)
         series = self._txn.get(U64.pack(old.series), db=self._tables["series"])
         if series is not None:
             self._count(old.series, tables.SERIES.unpack_from(series)[0], -1, -old.size)
+
+    def _changed(self, directory: int, subdirectories: int) -> None:
+        self._directories[directory] = self._directories.get(directory, 0) + subdirectories
 
     def _is_shown(self, other: int, row: InstanceRow) -> bool:
         """Say whether trees of UIDs show another instance in the place where they would show this one."""
@@ -314,10 +349,13 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
         told = floors.decode(records["floors"])
         fold.next = max(fold.next, told.next)
         floors.put(store, txn, told)
-    for key in fold_layouts.KEYS:
+    for key in LEFT_OUT:
         records.setdefault(key, [])
     for layout in records["layouts"]:
         fold.layout(*layout)
+    mending.rename_projects(txn, store.index.tables, records)
+    for project in records["projects"]:
+        fold.project(*project)
     mending.mend(fold, txn, store.index.tables, records)
     for patient in records["patients"]:
         fold.patient(*patient)
@@ -334,11 +372,17 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
     for folder in records["folders"]:
         fold.folder(*folder)
     for link in records["links"]:
-        fold.layouts.link(*link)
+        fold.link(*link)
+    for derived in records["derived"]:
+        fold.derived(DerivedRow(*derived))
+    for withheld in records["withheld"]:
+        fold.withheld(*withheld)
     for root in records["layouts_off"]:
         fold.layouts.layout_off(root)
     for placed in records["placed"]:
-        fold.layouts.placed(*placed)
+        fold.placed(*placed)
+    for root in records["projects_off"]:
+        fold.project_off(root)
     fold.finish()
 
 

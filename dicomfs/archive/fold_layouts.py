@@ -75,32 +75,36 @@ class LayoutFold:
             known = self._given[parent] = 0 if value is None else int(U64.unpack(value)[0])
         return known
 
-    def link(self, ino: int, root: int, parent: int, name: str) -> None:
-        """Give an instance its name in a layout."""
+    def link(self, ino: int, root: int, parent: int, name: str) -> bool:
+        """Give an instance its name in a layout or project; say whether it got one."""
         self.give(parent)
         self._touch(parent)
         value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
         if value is None or value[0] != INSTANCE:
-            return  # it was lost with a pack
+            return False  # it was lost with a pack
         inode = tables.InstanceInode.parse(value)
         if inode.parent == tables.NOWHERE:
-            return
+            return False
         encoded = name.encode()
         child = CHILD.pack(INSTANCE, inode.size, inode.mtime_ns, 0) + encoded
         self._txn.put(PAIR.pack(parent, ino), child, db=self._tables["child"])
         self._txn.put(tables.name_key(parent, encoded), U64.pack(ino), db=self._tables["name"])
         self._txn.put(PAIR.pack(ino, root), U64.pack(parent) + encoded, db=self._tables["link"])
         self._linked.add(ino)
+        return True
 
-    def unlink(self, ino: int) -> list[tuple[int, str]]:
-        """Take an instance out of every layout; return the directories and names where readers may know it."""
+    def unlink(self, ino: int, keeps: Callable[[int], bool]) -> list[tuple[int, str]]:
+        """Take an instance out of every layout or project but those that keep it; return the directories and names
+        where readers may know it."""
         cursor = self._txn.cursor(db=self._tables["link"])
         found: list[tuple[bytes, bytes]] = []
         if cursor.set_range(PAIR.pack(ino, 0)):
             for key, value in cursor.iternext():
-                if PAIR.unpack(key)[0] != ino:
+                instance, root = PAIR.unpack(key)
+                if instance != ino:
                     break
-                found.append((key, value))
+                if not keeps(root):
+                    found.append((key, value))
         removed = []
         for key, value in found:
             (parent,), name = U64.unpack_from(value), value[U64.size :]

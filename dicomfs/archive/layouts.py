@@ -6,28 +6,22 @@ a place is passed by. Of the longest series memory holds the numbers.
 """
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
-from dicomfs.archive import archive as archives
 from dicomfs.archive import tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.by_layout import LayoutState
 from dicomfs.archive.catalog import Instance, Study, View
-from dicomfs.archive.fold import Fold
+from dicomfs.archive.committing import Committing, Opened, writing
 from dicomfs.archive.layout import Layout
 from dicomfs.archive.layout_values import Value, patient_identity
 from dicomfs.archive.outcome import Progress
-from dicomfs.archive.placing import Placing, parsed
-from dicomfs.archive.records import Records
-from dicomfs.archive.tables import DIRECTORY, U64
+from dicomfs.archive.placing import parsed
+from dicomfs.archive.tables import INSTANCE, U64
 from dicomfs.errors import UsageError
-from dicomfs.store.lock import WriterLock
-from dicomfs.store.store import Store
-from dicomfs.store.writer import Writer
 
 COMMIT_LINKS: Final = 4096
 MAX_LAYOUTS: Final = 32
@@ -63,8 +57,9 @@ def switch_on(
     """Switch a layout on and apply it to all that the archive holds; go on where an earlier call was stopped."""
     require_name(name)
     layout = Layout.parse(template)
-    with _Writing(archive_path, "dicomfs layout add", wait_s) as writing:
-        known = {state.name.lower(): state for state in writing.states() if state.on or state.template == template}
+    with writing(archive_path, "dicomfs layout add", wait_s) as opened:
+        applying = _Applying(opened)
+        known = {state.name.lower(): state for state in applying.states() if state.on or state.template == template}
         state = known.get(name.lower())
         if state is not None and state.on and (state.template, state.name) != (template, name):
             raise UsageError(
@@ -72,69 +67,48 @@ def switch_on(
                 f"take it off with 'dicomfs layout remove {state.name}', or choose another name"
             )
         if state is None or not state.on:
-            if sum(1 for one in writing.states() if one.on) >= MAX_LAYOUTS:
+            if sum(1 for one in applying.states() if one.on) >= MAX_LAYOUTS:
                 raise UsageError(f"an archive can have {MAX_LAYOUTS} layouts; take one off first")
-            root = writing.fold.next if state is None else state.root
-            writing.records.layouts.append((root, name, template))
-            writing.fold.layout(root, name, template)
-            writing.commit()
+            root = applying.fold.next if state is None else state.root
+            applying.records.layouts.append((root, name, template))
+            applying.fold.layout(root, name, template)
+            applying.commit()
             state = LayoutState(root, name, template, on=True, through=0)
-        placed = writing.apply(state, layout, 0, progress)
+        placed = applying.apply(state, layout, 0, progress)
     return Applied(name, state.root, placed)
 
 
 def switch_off(archive_path: Path, name: str, *, wait_s: float = 0.0) -> LayoutState:
     """Take a layout off; its names stay in the catalog, and are the same if it is switched on again."""
-    with _Writing(archive_path, "dicomfs layout remove", wait_s) as writing:
-        state = next((one for one in writing.states() if one.on and one.name.lower() == name.lower()), None)
+    with writing(archive_path, "dicomfs layout remove", wait_s) as opened:
+        applying = _Applying(opened)
+        state = next((one for one in applying.states() if one.on and one.name.lower() == name.lower()), None)
         if state is None:
             raise UsageError(f"no layout '{name}' is on; see 'dicomfs layout list'")
-        writing.records.layouts_off.append(state.root)
-        writing.fold.layouts.layout_off(state.root)
-        writing.commit()
+        applying.records.layouts_off.append(state.root)
+        applying.fold.layouts.layout_off(state.root)
+        applying.commit()
     return state
 
 
-def catch_up(store: Store, writer: Writer, by: str, after_ns: int) -> None:
+def catch_up(opened: Opened) -> None:
     """Place what an import brought in layouts that count, and finish those whose application was stopped."""
-    applying = _Applying(store, writer, by, after_ns)
+    applying = _Applying(opened)
     for state in applying.states():
         layout = parsed(state.template)
         if state.on and layout is not None and (layout.counts or not state.through):
             applying.apply(state, layout, state.through)
 
 
-class _Applying:
-    """Commits of places, one after another, by a writer that has nothing else to commit."""
+class _Applying(Committing):
+    """Commits of places in layouts."""
 
-    def __init__(self, store: Store, writer: Writer, by: str, after_ns: int = 0) -> None:
-        self._store = store
-        self._writer = writer
-        self._by = by
-        self._placing = Placing(store)
-        self._last_time_ns = after_ns
-        self._begin()
-
-    def _begin(self) -> None:
-        self._time_ns = max(time.time_ns(), self._last_time_ns + 1)
-        self.records = Records()
-        self.fold = Fold(self._store, self._writer.txn, self._writer.seq, self._time_ns)
-        self._placing.begin(self._writer.txn, self.fold, self.records)
-
-    def commit(self) -> None:
-        """Make what was recorded last."""
-        self.fold.finish()
-        self._writer.commit(self.records.encode("layout", self._by), self._time_ns)
-        self._last_time_ns = self._time_ns
-        self._begin()
-
-    @property
-    def _view(self) -> View:
-        return View(self._store, self._writer.txn)
+    def __init__(self, opened: Opened) -> None:
+        super().__init__(opened, "layout")
 
     def states(self) -> list[LayoutState]:
         """Return the layouts as they are now."""
-        return self._view.layouts()
+        return self.view.layouts()
 
     def apply(self, state: LayoutState, layout: Layout, after: int, progress: OnProgress | None = None) -> int:
         """Place every instance past a number that has no place in a layout yet; return how many."""
@@ -143,7 +117,7 @@ class _Applying:
         done = 0
         lacks = self._lacks(state.root)
         for number in sorted(series):
-            for one in in_order(lambda: self._view, number, after, layout, lacks):
+            for one in in_order(lambda: self.view, number, after, layout, lacks):
                 self._place(state.root, layout, one)
                 done += 1
                 if len(self.records.links) >= COMMIT_LINKS:
@@ -152,20 +126,20 @@ class _Applying:
                     progress(Progress(done, total, 0, 0))
         if done or not state.through:
             self.records.placed.append((state.root, through))
-            self.fold.layouts.placed(state.root, through)
+            self.fold.placed(state.root, through)
             self.commit()
         return done
 
     def _lacking(self, root: int, after: int) -> tuple[set[int], int]:
         """Return the series of what has no place yet, and how many instances that are."""
-        view = self._view
-        cursor = self._writer.txn.cursor(db=self._store.index.tables["inode"])
+        view = self.view
+        cursor = self.writer.txn.cursor(db=self.store.index.tables["inode"])
         series: set[int] = set()
         total = 0
         if not cursor.set_range(U64.pack(after + 1)):
             return series, total
         for key, value in cursor.iternext():
-            if value[0] == DIRECTORY:
+            if value[0] != INSTANCE:
                 continue
             inode = tables.InstanceInode.parse(value)
             if inode.parent != tables.NOWHERE and not view.is_linked(U64.unpack(key)[0], root):
@@ -181,40 +155,7 @@ class _Applying:
 
     def _place(self, root: int, layout: Layout, one: "Lacking") -> None:
         ino, current = one.instance.ino, one.instance.current
-        self._placing.place(ino, root, layout, one.attributes, one.identity, plain=current, before={})
-
-
-class _Writing(_Applying):
-    """The same, with the archive's lock."""
-
-    def __init__(self, archive_path: Path, what: str, wait_s: float) -> None:
-        from dicomfs.archive.ingest import open_for_writing, who
-
-        archives.require(archive_path)
-        self._lock = WriterLock(archive_path / "lock", what, wait_s=wait_s)
-        try:
-            self._opened = open_for_writing(archive_path)
-            try:
-                super().__init__(self._opened, Writer(self._opened), who())
-            except BaseException:
-                self._opened.close()
-                raise
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._writer.close()
-            else:
-                self._writer.abort()
-        finally:
-            self._opened.close()
-            self._lock.release()
+        self.placing.place(ino, root, layout, one.attributes, one.identity, plain=current, before={})
 
 
 class Lacking(NamedTuple):
@@ -241,7 +182,7 @@ def in_order(
     owners = Owners(view, study)
     numbers = [ino for ino in view.numbers_from(series, after) if wanted(view, ino)]
     if layout.counts:
-        numbers = [ino for *_, ino in sorted(_slice(view.instance(ino)) for ino in numbers)]
+        numbers = [ino for *_, ino in sorted(slice_order(view.instance(ino)) for ino in numbers)]
     for ino in numbers:
         view = views()
         instance = view.instance(ino)
@@ -250,7 +191,7 @@ def in_order(
         yield Lacking(instance, {key: value for key, value in said.items() if value != ""})
 
 
-def _slice(instance: Instance) -> tuple[bool, int, str, int]:
+def slice_order(instance: Instance) -> tuple[bool, int, str, int]:
     """Return what puts the instances of a series in order."""
     number = instance.attributes.get("InstanceNumber")
     when = f"{instance.attributes.get('ContentDate', '')}{instance.attributes.get('ContentTime', '')}"

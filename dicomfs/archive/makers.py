@@ -24,7 +24,7 @@ from dicomfs.store import child
 
 Job: TypeAlias = tuple[str, tuple[int, ...]]
 """("picture", (inode number, frame, kind)), ("series", (number,)), ("study", (number,)) or ("studies", ()),
-or ("archive_index", (root of a layout,)).
+("archive_index", (root of a layout,)), or ("project_table", (root of a project, kind of file)).
 
 A picture's arguments may go on with (rows, columns, colour): what was promised to whom it is for.
 """
@@ -52,7 +52,11 @@ class Limits(NamedTuple):
     memory: int
 
 
-LIMITS: Final[Mapping[str, Limits]] = {"picture": Limits(20.0, 4 * _GIB)}
+LIMITS: Final[Mapping[str, Limits]] = {
+    "picture": Limits(20.0, 4 * _GIB),
+    # A row for each of a million instances, with its header read.
+    "project_table": Limits(3600.0, 4 * _GIB),
+}
 _OF_DOCUMENTS: Final = Limits(600.0, 4 * _GIB)
 
 

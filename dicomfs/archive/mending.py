@@ -50,27 +50,40 @@ def _rename(txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None
     """Give each name that is taken the first of its candidates that is not."""
     replaced = {_int(row[14]) for row in records["instances"]}
     named = [(row, 2, 3) for row in [*records["directories"], *records["folders"]]]
-    named += [(row, 3, 4) for row in records["instances"]] + [(row, 2, 3) for row in records["links"]]
+    named += [(row, 3, 4) for row in [*records["instances"], *records["derived"]]]
+    named += [(row, 2, 3) for row in records["links"]]
     for row, parent_at, name_at in named:
-        parent, name = _int(row[parent_at]), str(row[name_at])
-        for candidate in candidates(name, str(row[0])):
-            taken = txn.get(tables.name_key(parent, candidate.encode()), db=held["name"])
-            if taken is None or U64.unpack(taken)[0] in replaced:
-                row[name_at] = candidate
-                break
+        row[name_at] = _free(txn, held, _int(row[parent_at]), str(row[name_at]), str(row[0]), replaced)
+
+
+def rename_projects(txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None:
+    """Do the same for the directories of projects, before they are folded."""
+    for row in records["projects"]:
+        row[1] = _free(txn, held, tables.ROOT_PROJECTS, str(row[1]), str(row[0]), set())
+
+
+def _free(
+    txn: Transaction, held: Mapping[str, Table], parent: int, name: str, identity: str, replaced: set[int]
+) -> str:
+    for candidate in candidates(name, identity):
+        taken = txn.get(tables.name_key(parent, candidate.encode()), db=held["name"])
+        if taken is None or U64.unpack(taken)[0] in replaced:
+            return candidate
+    raise AssertionError("candidates never end")
 
 
 def _mend_layouts(fold: Fold, txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None:
-    """Leave out what belongs to a layout of which nobody knows the template, and fold stand-ins for directories.
+    """Leave out what belongs to a layout or project that nobody knows, and fold stand-ins for directories.
 
     An instance that has lost its place in a layout gets another by `dicomfs layout add`.
     """
-    folders, links = records["folders"], records["links"]
-    if not (folders or links):
+    folders, links, derived = records["folders"], records["links"], records["derived"]
+    if not (folders or links or derived):
         return
     new = {_int(row[0]) for row in folders}
-    fold.next = max([fold.next, *(number + 1 for number in new)])
-    links[:] = [row for row in links if txn.get(U64.pack(_int(row[1])), db=held["layout"]) is not None]
+    fold.next = max([fold.next, *(number + 1 for number in new), *(_int(row[0]) + 1 for row in derived)])
+    for rows in (links, derived):
+        rows[:] = [row for row in rows if _is_root(txn, held, _int(row[1]))]
     known: dict[int, bool] = {}
 
     def lost(number: int) -> bool:
@@ -78,7 +91,7 @@ def _mend_layouts(fold: Fold, txn: Transaction, held: Mapping[str, Table], recor
             known[number] = number not in new and txn.get(U64.pack(number), db=held["inode"]) is None
         return known[number]
 
-    roots = {_int(row[2]): _int(row[1]) for row in links}
+    roots = {_int(row[2]): _int(row[1]) for row in links} | {_int(row[3]): _int(row[1]) for row in derived}
     above = {_int(row[0]): _int(row[2]) for row in folders}
     for first, root in list(roots.items()):
         parent = first
@@ -100,6 +113,10 @@ def _mend_layouts(fold: Fold, txn: Transaction, held: Mapping[str, Table], recor
         else:
             kept.append(row)
     folders[:] = kept
+
+
+def _is_root(txn: Transaction, held: Mapping[str, Table], root: int) -> bool:
+    return any(txn.get(U64.pack(root), db=held[table]) is not None for table in ("layout", "project"))
 
 
 def _lost(kind: str, number: int) -> str:

@@ -1,9 +1,11 @@
-"""The pieces of a file: its spans, cut to the length of blobs, and whether pieces and recipe make the file."""
+"""The pieces of a file: its spans, cut to the length of blobs, encoded, and whether pieces and recipe make the file."""
 
 from collections.abc import Sequence
 from typing import Final
 
-from dicomfs.dicom.split import FRAME, LITERAL, Span
+from dicomfs.dicom.split import FRAGMENT, FRAME, LITERAL, Span
+from dicomfs.store import codec as codecs
+from dicomfs.store.codec import Coded
 from dicomfs.store.recipe import MAX_BLOB, Extent, Recipe
 
 _MAX_LITERAL: Final = 32 << 20
@@ -31,6 +33,14 @@ def cut(spans: Sequence[Span]) -> Sequence[Span]:
         starts = range(span.start, span.end, MAX_BLOB)
         pieces += (Span(span.kind, start, min(start + MAX_BLOB, span.end), span.sample_bytes) for start in starts)
     return pieces
+
+
+def encoded(data: memoryview, piece: Span, *, coded: bool) -> Coded:
+    """Return a piece as it is to be stored; as it is where it is not to be `coded`, or does not come back right."""
+    if not coded or piece.kind == FRAGMENT:
+        return codecs.plain(data)
+    found = codecs.encode(data, piece.sample_bytes if piece.kind == FRAME else 1)
+    return found if found.stored is data or codecs.decodes_to(found, data) else codecs.plain(data)
 
 
 def tile(pieces: Sequence[Span], size: int) -> bool:

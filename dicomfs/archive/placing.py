@@ -92,6 +92,21 @@ class Placing:
         before: Places,
     ) -> None:
         """Give an instance its place in a layout; `before` are those of the instance that it replaces."""
+        parent, name = self.claim(root, layout, attributes, identity, plain=plain, before=before)
+        self._records.links.append((ino, root, parent, name))
+        self._fold.link(ino, root, parent, name)
+
+    def claim(
+        self,
+        root: int,
+        layout: Layout,
+        attributes: Mapping[str, Value],
+        identity: str,
+        *,
+        plain: bool,
+        before: Places,
+    ) -> tuple[int, str]:
+        """Return the directory and the name of a file that says this; the directory is claimed, the name is free."""
         parent = root
         last = layout.depth - 1
         for level in range(last):
@@ -103,8 +118,13 @@ class Placing:
             number = self._fold.layouts.given(parent) + 1 if layout.is_counted(last) else 0
             rendered = layout.render_level(last, attributes, identity, number)
             name = free_name(self._txn, self._tables["name"], parent, rendered, identity, plain=plain or bool(number))
-        self._records.links.append((ino, root, parent, name))
-        self._fold.layouts.link(ino, root, parent, name)
+        return parent, name
+
+    def claim_folder(self, parent: int, name: str) -> int:
+        """Return the directory of a layout or project that always has this name."""
+        text = f"\1{name}"  # as no level of a layout says
+        value = self._txn.get(tables.identity_key("directory", parent, text), db=self._tables["identity"])
+        return int(U64.unpack(value)[0]) if value is not None else self._new_folder(parent, text, name)
 
     def _folder(self, parent: int, layout: Layout, level: int, attributes: Mapping[str, Value]) -> int:
         text = layout.identity(level, attributes)
@@ -118,11 +138,16 @@ class Placing:
         else:
             count = self._fold.layouts.given(parent) + 1 if layout.is_counted(level) else 0
             rendered = layout.render_level(level, attributes, text, count)
-            name = free_name(self._txn, self._tables["name"], parent, rendered, text)
-            number = self._fold.next
-            self._records.folders.append((number, key.hex(), parent, name))
-            self._fold.folder(number, key.hex(), parent, name)
+            number = self._new_folder(parent, text, rendered)
         self._folders[parent, text] = number
+        return number
+
+    def _new_folder(self, parent: int, text: str, wanted: str) -> int:
+        key = tables.identity_key("directory", parent, text).hex()
+        name = free_name(self._txn, self._tables["name"], parent, wanted, text)
+        number = self._fold.next
+        self._records.folders.append((number, key, parent, name))
+        self._fold.folder(number, key, parent, name)
         return number
 
 

@@ -11,6 +11,7 @@ times; series and instances in the order of their numbers.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
@@ -98,6 +99,29 @@ def matches(archive: Archive, query: Query) -> Iterator[Match]:
     return _matches(archive, query, conditions)
 
 
+def chosen(
+    archive: Archive,
+    where: tuple[tuple[str, str], ...],
+    studies: Mapping[int, Iterable[int | None]] | None = None,
+    after: int = 0,
+) -> Iterator[Match]:
+    """Yield the instances past a number that meet all conditions, in the order of `matches`.
+
+    Where studies are named, of these alone, and in each of the patients named for it; None stands for any.
+    """
+    conditions = _Conditions(where, after=after)
+    with archive.view() as view:
+        keys = in_order(view, (one for one in _studies(view, where) if studies is None or one.key in studies))
+    for key in keys:
+        for patient in (None,) if studies is None else studies[key]:
+            yield from _in_study(archive, key, Level.INSTANCE, conditions.of(patient))
+
+
+def require(where: Iterable[tuple[str, str]]) -> None:
+    """Raise UsageError for conditions that cannot be asked."""
+    _Conditions(where)
+
+
 def below(archive: Archive, study: int, level: Level, *, patient: int | None = None) -> Iterator[Match]:
     """Yield all series or all instances of one study, or the study itself; of one patient's, if named."""
     return _in_study(archive, study, level, _Conditions((), patient))
@@ -154,17 +178,26 @@ def _studies(view: View, where: Iterable[tuple[str, str]]) -> Iterator[Study]:
 
 
 class _Conditions:
-    """The conditions of a query, by what decides them; `patient` None stands for any."""
+    """The conditions of a query, by what decides them; `patient` None stands for any, `after` is a number."""
 
-    def __init__(self, where: Iterable[tuple[str, str]], patient: int | None = None) -> None:
+    def __init__(self, where: Iterable[tuple[str, str]], patient: int | None = None, after: int = 0) -> None:
         self.patient: list[tuple[str, Test]] = []
         self.study: list[tuple[str, Test]] = []
         self.series: list[tuple[str, Test]] = []
         self.instance: list[tuple[str, Test]] = []
         self.header: list[tuple[str, Test]] = []
-        self._patient_key = patient
+        self.patient_key = patient
+        self.after = after
         for keyword, pattern in where:
             self._deciding(keyword).append((keyword, value_test(keyword, pattern)))
+
+    def of(self, patient: int | None) -> _Conditions:
+        """Return the same conditions for the instances of one patient."""
+        if patient is None:
+            return self
+        found = copy(self)
+        found.patient_key = patient
+        return found
 
     def _deciding(self, keyword: str) -> list[tuple[str, Test]]:
         if keyword in _PATIENT:
@@ -179,7 +212,7 @@ class _Conditions:
         return self.header
 
     def met_by_owner(self, patient: Patient) -> bool:
-        if self._patient_key not in (None, patient.key):
+        if self.patient_key not in (None, patient.key):
             return False
         return _meet(patient.attributes, self.patient)
 
@@ -308,7 +341,7 @@ def _own(instance: Instance, keywords: frozenset[str]) -> dict[str, Value]:
 
 def _in_catalog(view: View, series: Series, conditions: _Conditions) -> Iterator[tuple[Instance, str]]:
     """Yield the instances of a series, with their paths, for which the catalog speaks."""
-    for instance in view.instances_of(series.key):
+    for instance in map(view.instance, view.numbers_from(series.key, conditions.after)):
         if not _meet(instance.attributes, conditions.instance):
             continue
         path = view.path(instance.ino)

@@ -32,8 +32,15 @@ class Reading:
 
     def instance_inode(self, ino: int) -> tables.InstanceInode:
         """Return where an instance's header lies; raise NotFound where the number is not that of one."""
+        inode = self.file_inode(ino)
+        if inode.kind != tables.INSTANCE:
+            raise NotFound(f"no instance has inode number {ino}")
+        return inode
+
+    def file_inode(self, ino: int) -> tables.InstanceInode:
+        """Return where the header of an instance, or of a file derived from one, lies; raise NotFound."""
         value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
-        if value is None or value[0] != tables.INSTANCE:
+        if value is None or value[0] not in (tables.INSTANCE, tables.DERIVED):
             raise NotFound(f"no instance has inode number {ino}")
         if len(value) < tables.INSTANCE_INODE.size:
             raise Damaged(f"the index has a damaged record of inode {ino}; run 'dicomfs reindex'")

@@ -5,16 +5,20 @@
      "study_patients": [[study, patient]], "directories": [[ino, identity, parent, name]],
      "instances": [InstanceRow as a list]}
 
-and of layouts what fold_layouts.py says.
+and of layouts and projects what fold_layouts.py and fold_projects.py say.
 """
 
 import json
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from dicomfs.archive import fold_layouts
+from dicomfs.archive import fold_layouts, fold_projects
+from dicomfs.archive.fold_projects import DerivedRow
 
 Value: TypeAlias = str | int
 Attributes: TypeAlias = dict[str, Value]
+
+LEFT_OUT: Final = fold_layouts.KEYS + fold_projects.KEYS
+"""The keys that a commit has only where there is something to say."""
 
 
 class InstanceRow(NamedTuple):
@@ -56,6 +60,10 @@ class Records:
         self.folders: list[tuple[int, str, int, str]] = []
         self.links: list[tuple[int, int, int, str]] = []
         self.placed: list[tuple[int, int]] = []
+        self.projects: list[tuple[int, str, dict[str, object]]] = []
+        self.projects_off: list[int] = []
+        self.derived: list[DerivedRow] = []
+        self.withheld: list[tuple[int, int, str]] = []
         self.instances: list[str] = []
         """As JSON already: thousands of rows would cost memory, and time to look through."""
 
@@ -70,7 +78,7 @@ class Records:
 
     def encode(self, op: str, by: str) -> bytes:
         """Return the commit's JSON."""
-        kept = {name: rows for name, rows in vars(self).items() if rows or name not in fold_layouts.KEYS}
+        kept = {name: rows for name, rows in vars(self).items() if rows or name not in LEFT_OUT}
         head = encode({"op": op, "by": by, **kept, "instances": []}).removesuffix("]}")
         return as_bytes(f"{head}{','.join(self.instances)}]}}")
 

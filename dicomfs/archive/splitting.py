@@ -13,18 +13,17 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
-from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
-import zstandard
 from isal.isal_zlib import crc32
 
+from dicomfs.archive import header_bases
 from dicomfs.archive.archive import MAX_HEADER, NO_BASE
 from dicomfs.archive.outcome import Outcome
-from dicomfs.archive.pieces import cut, replays, tile
+from dicomfs.archive.pieces import cut, encoded, replays, tile
 from dicomfs.dicom.describe import Verdict, describe
 from dicomfs.dicom.part10 import locate
-from dicomfs.dicom.split import FRAGMENT, FRAME, LITERAL, Span
+from dicomfs.dicom.split import FRAME, LITERAL, Span
 from dicomfs.errors import Damaged, DicomfsError
 from dicomfs.store import codec as codecs
 from dicomfs.store import recipe as recipes
@@ -41,13 +40,7 @@ _ASIDE_ABOVE: Final = 16 << 20
 """The pieces of a longer file are hashed and encoded by threads."""
 _ASIDE: Final = 4
 """How many of them at once, at up to MAX_BLOB bytes each."""
-_HEADER_LEVEL: Final = 3
-_MAX_BASE: Final = 1 << 20
-_MIN_BASE: Final = 64
 _SERIES_KEPT: Final = 64
-_REBASE: Final = 0.25
-"""A header that compresses to more than this part of itself becomes its series' next base."""
-_LENGTH = Struct("<I")
 
 View = memoryview
 
@@ -144,12 +137,6 @@ class _Made(NamedTuple):
     crc: int
 
 
-class _Context(NamedTuple):
-    base: bytes
-    compressor: zstandard.ZstdCompressor
-    decompressor: zstandard.ZstdDecompressor
-
-
 class Splitter:
     """Splits files, one after another. Belongs to one thread."""
 
@@ -160,10 +147,8 @@ class Splitter:
         self._coded = codec != "none"
         self._describe_only = describe_only
         self._pool: ThreadPoolExecutor | None = None
-        self._series: OrderedDict[str, _Context] = OrderedDict()
-        self._no_base = _Context(
-            NO_BASE, zstandard.ZstdCompressor(level=_HEADER_LEVEL, write_checksum=True), zstandard.ZstdDecompressor()
-        )
+        self._series: OrderedDict[str, header_bases.Base] = OrderedDict()
+        self._no_base = header_bases.no_base()
 
     def process(self, path: str) -> None:
         """Split one file and give its pieces to the sink; a file that cannot be read is an outcome, too."""
@@ -295,12 +280,7 @@ class Splitter:
         (held,) = self._known.blobs([blob])
         if held == Held.WHOLE:
             return _Made(blob, len(data), held, None, 0)
-        if self._coded and piece.kind != FRAGMENT:
-            coded = codecs.encode(data, piece.sample_bytes if piece.kind == FRAME else 1)
-            if coded.stored is not data and not codecs.decodes_to(coded, data):
-                coded = codecs.plain(data)
-        else:
-            coded = codecs.plain(data)
+        coded = encoded(data, piece, coded=self._coded)
         return _Made(blob, len(data), held, coded, crc32(coded.stored))
 
     def _give(self, made: _Made) -> Extent:
@@ -315,22 +295,22 @@ class Splitter:
 
     def _header(self, recipe: bytes, literals: bytes, attributes: Levels, extents: list[Extent]) -> tuple[bytes, bytes]:
         """Compress recipe and literals against the series' base; return base and body."""
-        header = b"".join((_LENGTH.pack(len(recipe)), recipe, literals))
+        header = header_bases.header_of(recipe, literals)
         if len(header) > MAX_HEADER:
             raise _Misfit
         context = self._context(attributes, literals)
         body: bytes = context.compressor.compress(header)
-        if len(body) > _REBASE * len(header) and len(literals) > 1024 and context is not self._no_base:
+        if context is not self._no_base and header_bases.asks_for_another(body, header, literals):
             context = self._new_base(attributes, literals)
             body = context.compressor.compress(header)
         replayed: bytes = context.decompressor.decompress(body, max_output_size=len(header))
-        end = _LENGTH.size + int.from_bytes(replayed[: _LENGTH.size], "little")
-        if replayed[end:] != literals or not replays(Recipe(replayed[_LENGTH.size : end]), extents):
+        again, rest = header_bases.parts_of(replayed)
+        if rest != literals or not replays(Recipe(again), extents):
             raise _Misfit
-        return context.base, body
+        return context.blob, body
 
-    def _context(self, attributes: Levels, literals: bytes) -> _Context:
-        if not _MIN_BASE <= len(literals) <= _MAX_BASE:
+    def _context(self, attributes: Levels, literals: bytes) -> header_bases.Base:
+        if not header_bases.can_be_base(literals):
             return self._no_base
         series = str(attributes.series["SeriesInstanceUID"])
         found = self._series.get(series)
@@ -345,22 +325,16 @@ class Splitter:
             return self._keep(series, *earlier)
         return self._new_base(attributes, literals)
 
-    def _new_base(self, attributes: Levels, literals: bytes) -> _Context:
-        if not _MIN_BASE <= len(literals) <= _MAX_BASE:
+    def _new_base(self, attributes: Levels, literals: bytes) -> header_bases.Base:
+        if not header_bases.can_be_base(literals):
             return self._no_base
-        base = hashlib.sha256(literals).digest()
+        base = header_bases.blob_id(literals)
         stored = self._no_base.compressor.compress(literals)
-        self._sink.base(BlobId(base), codecs.ZSTD, len(literals), stored)
+        self._sink.base(base, codecs.ZSTD, len(literals), stored)
         return self._keep(str(attributes.series["SeriesInstanceUID"]), base, literals)
 
-    def _keep(self, series: str, base: bytes, literals: bytes) -> _Context:
-        dictionary = zstandard.ZstdCompressionDict(literals, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-        dictionary.precompute_compress(level=_HEADER_LEVEL)
-        context = self._series[series] = _Context(
-            base,
-            zstandard.ZstdCompressor(level=_HEADER_LEVEL, dict_data=dictionary, write_checksum=True),
-            zstandard.ZstdDecompressor(dict_data=dictionary),
-        )
+    def _keep(self, series: str, base: bytes, literals: bytes) -> header_bases.Base:
+        context = self._series[series] = header_bases.make(base, literals)
         if len(self._series) > _SERIES_KEPT:
             self._series.popitem(last=False)
         return context

@@ -9,6 +9,8 @@ a directory's or an instance's number is its inode number.
                                          instance:  u8 2, u64 parent, u64 size, u64 mtime_ns, u64 series, u64 seq,
                                                     u64 offset and u32 length in the body of commit `seq`,
                                                     32 s base, 32 s SHA-256 of the file, name
+                                         derived file:  u8 3, and the same, with the series of the instance that it was
+                                                    made of and the SHA-256 of its header
     child     u64 parent, u64 ino        u8 kind, u64 size, u64 mtime_ns, u32 subdirectories, name:
                                          a directory is listed by one scan, resumed after any inode number
     name      u64 parent, folded name    u64 ino: looked up by one get; unique under NFC and case folding
@@ -27,8 +29,12 @@ a directory's or an instance's number is its inode number.
     file      SHA-256 of a file          u64 ino
     find      u8 field, folded value, 0, u64 number    empty: see FIELDS
     layout    u64 root                   JSON {"name", "template", "on", "through"}: every layout but `patients`
-    link      u64 ino, u64 root          u64 directory, name: where a layout shows an instance
-    given     u64 directory              u64: how many names a layout's directory ever gave out
+    link      u64 ino, u64 root          u64 directory, name: where a layout or project shows an instance
+    given     u64 directory              u64: how many names a directory of a layout or project ever gave out
+    project   u64 root                   JSON {"directory", "definition", "on", "through"}
+    member    u64 root, u64 ino          u64 ino, reason: the file by which a project shows an instance, itself or
+                                         derived; with a reason where it is withheld
+    source    u64 derived ino            u64 ino, u64 root: the instance it was made of, and the project
     change    u64 seq                    JSON {"directories": [ino], "removed": [[parent, name]],
                                          "studies": [number], "series": [number], "displaced": [ino]}
 """
@@ -57,6 +63,9 @@ TABLES: Final = (
     "layout",
     "link",
     "given",
+    "project",
+    "member",
+    "source",
     "change",
 )
 
@@ -64,6 +73,7 @@ NOWHERE: Final = 0
 """The parent of an instance that was replaced."""
 ROOT: Final = 1
 ROOT_PATIENTS: Final = 2
+ROOT_PROJECTS: Final = 5
 FIRST_CLAIMED: Final = 1024
 LAST_CLAIMED: Final = 1 << 40
 LAST_STANDING: Final = 1 << 39
@@ -71,6 +81,8 @@ LAST_STANDING: Final = 1 << 39
 
 DIRECTORY: Final = 1
 INSTANCE: Final = 2
+DERIVED: Final = 3
+"""A file that was made of an instance for a project: in no table of UIDs, values or sums."""
 
 U64 = Struct(">Q")
 PAIR = Struct(">QQ")

@@ -6,6 +6,8 @@ from struct import pack
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dicomfs.archive.archive import Archive
 
 _LIMIT: Final = 1 << 24
@@ -18,19 +20,24 @@ _PIXEL_DATA: Final = tuple(
 
 
 def value_of(archive: Archive, ino: int, keyword: str) -> str | None:
-    r"""Return an attribute's value as text, several joined by `\`; None where the instance has none.
+    r"""Return an attribute's value as text, several joined by `\`; None where the file has none.
 
     `keyword` may be a tag, gggg,eeee. Raise UsageError for a keyword that is none, NotFound, Damaged.
     """
-    from dicomfs.dicom.values import text_of
+    return values_of(archive, ino, (keyword,))[0]
+
+
+def values_of(archive: Archive, ino: int, keywords: Sequence[str]) -> list[str | None]:
+    """Return the same of several attributes, in their order, reading the header once."""
+    from dicomfs.dicom.values import texts_of
 
     file = archive.open_instance(ino)
     try:
         head = file.head(_LIMIT)
-        found = text_of(head, keyword)
-        if found is None and len(head) < min(file.size, _LIMIT) and not _ends_at_pixels(head):
+        found = texts_of(head, keywords)
+        if None in found and len(head) < min(file.size, _LIMIT) and not _ends_at_pixels(head):
             # The first bulk value is not the pixels: a long private one, or the whole of a deflated file.
-            found = text_of(bytes(file.read(0, _LIMIT)), keyword)
+            found = texts_of(bytes(file.read(0, _LIMIT)), keywords)
     finally:
         file.close()
     return found

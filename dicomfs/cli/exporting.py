@@ -13,6 +13,7 @@ from dicomfs.cli.options import PATH, archive_option, json_option
 from dicomfs.cli.progress import progress_bar
 from dicomfs.cli.querying import conditions, pattern_option
 from dicomfs.cli.terminal import counted, note, size_text, write, write_json
+from dicomfs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Which tree of the drive to write: patients, dicomweb, a layout that is on, or a directory in one of them.",
 )
+@click.option("--project", metavar="NAME", help="A project, by its name or directory: its whole directory.")
+@click.option(
+    "--private-tables",
+    is_flag=True,
+    help="With what a de-identified project keeps private: who is who, and quarantine.",
+)
 @click.option("--flatten", is_flag=True, help="No directories: all files are named by SOP Instance UID.")
 @click.option(
     "--manifest", is_flag=True, help="Add manifest.sha256, the hashes of all files; a ZIP file always has it."
@@ -52,6 +59,8 @@ def export_command(
     target: Path | None,
     everything: bool,
     layout: str,
+    project: str | None,
+    private_tables: bool,
     flatten: bool,
     manifest: bool,
     verbose: bool,
@@ -70,6 +79,9 @@ def export_command(
     time is written anew there. --layout NAME with --all does the same for a layout of `dicomfs layout`, and
     --layout patients/NAME for one directory.
 
+    --project writes the directory of a project, as the drive has it below projects/. What a de-identified project keeps
+    private is left out, so that it can be handed over; --private-tables writes it too, readable by you alone.
+
     --manifest adds manifest.sha256, which `sha256sum -c manifest.sha256` reads: the SHA-256 of every file that is
     there, also of those that were present. What it says of files of earlier exports stays.
 
@@ -87,6 +99,7 @@ def export_command(
       dicomfs export --all --layout dicomweb --output /srv/www/dicomweb
       dicomfs export --all --layout icore --output /media/usb --manifest
       dicomfs export --study-uid 1.2.3 --zip study.zip
+      dicomfs export --project heads --zip heads.zip
       dicomfs export --all --layout patients/4711_Doe_Jane --zip 4711.zip
 
     \b
@@ -94,12 +107,17 @@ def export_command(
       0  every file is there
       1  a file failed, the disk is full, or nothing matched
     """
-    if not everything and not any(options.values()):
-        raise click.UsageError("say what to export: --study-uid, --series-uid, --patient-id or --all")
+    if project is not None:
+        if everything or any(options.values()) or layout != "patients" or flatten:
+            raise click.UsageError("--project is all of a project; leave out what else says what to export, or how")
+    elif not everything and not any(options.values()):
+        raise click.UsageError("say what to export: --study-uid, --series-uid, --patient-id, --project or --all")
     if everything and any(value is not None for value in options.values()):
         raise click.UsageError("--all is the whole archive; leave it out to export a part")
     if layout != "patients" and flatten:
         raise click.UsageError("--flatten is for the files of patients/")
+    if private_tables and project is None and layout.partition("/")[0] != "projects":
+        raise click.UsageError("--private-tables is for projects")
     if layout not in ("patients", "dicomweb") and not everything:
         raise click.UsageError(f"--layout {layout} takes --all: parts are written of patients and dicomweb alone")
     if (output is None) == (target is None):
@@ -108,12 +126,14 @@ def export_command(
     from dicomfs.archive.query import Level, Query
     from dicomfs.cli.run import Interrupted
 
-    where = _Where(output, target, manifest=manifest)
+    where = _Where(output, target, manifest=manifest, private_tables=private_tables)
     query = Query(Level.INSTANCE, conditions(options))
     listener = _Listener(verbose=verbose, as_json=as_json)
     with Archive.open(archive) as opened:
         try:
-            if layout == "patients":
+            if project is not None:
+                report = _export_view(opened, where, _project(opened, project), None, listener)
+            elif layout == "patients":
                 report = _export(opened, where, query, listener, flatten=flatten)
             else:
                 report = _export_view(opened, where, layout, None if everything else query, listener)
@@ -140,6 +160,7 @@ class _Where(NamedTuple):
     output: Path | None
     target: Path | None
     manifest: bool
+    private_tables: bool
 
 
 class _Listener:
@@ -173,6 +194,18 @@ def _export(archive: Archive, where: _Where, query: Query, listener: _Listener, 
         return export(archive, where.output, query, flatten=flatten, manifest=where.manifest, on_result=hear)
 
 
+def _project(archive: Archive, name: str) -> str:
+    """Return the view of the project with this name or directory."""
+    from dicomfs.archive import projects
+    from dicomfs.vfs.views import ONE_PROJECT
+
+    with archive.view() as view:
+        state = projects.find(view.projects(), name)
+    if not state.through:
+        raise UsageError(f"the project '{state.directory}' is not finished; go on with 'dicomfs project resume {name}'")
+    return ONE_PROJECT + state.directory
+
+
 def _export_view(archive: Archive, where: _Where, view: str, query: Query | None, listener: _Listener) -> ExportReport:
     from dicomfs.archive.documents import directory_name
     from dicomfs.archive.query import Level, Query, matches
@@ -186,11 +219,14 @@ def _export_view(archive: Archive, where: _Where, view: str, query: Query | None
         if where.target:
             from dicomfs.export_zip import zip_view
 
-            return zip_view(archive, where.target, view, only=only, on_result=hear)
+            return zip_view(archive, where.target, view, only=only, private_tables=where.private_tables, on_result=hear)
         from dicomfs.export_view import export_view
 
         assert where.output is not None
-        return export_view(archive, where.output, view, only=only, manifest=where.manifest, on_result=hear)
+        return export_view(
+            archive, where.output, view,
+            only=only, manifest=where.manifest, private_tables=where.private_tables, on_result=hear,
+        )  # fmt: skip
 
 
 def _found(archive: Archive, query: Query) -> tuple[int, int]:

@@ -22,6 +22,7 @@ HELPER = "dicomfs.cli.mounting.helper"
 @click.argument("mountpoint", type=PATH)
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, parted by commas; see below.")
 @click.option("--views", metavar="NAMES", help="The trees to show, parted by commas; the same as -o views=A:B.")
+@click.option("--private-tables", is_flag=True, help="The same as -o private_tables.")
 @click.option("--foreground", "-f", is_flag=True, help="Stay, and end when the drive is unmounted.")
 @click.option("--debug", "-d", is_flag=True, help="Stay, and tell of every request; paths may hold patient data.")
 @click.option("--log", type=PATH, metavar="FILE", help="Write messages to a file.")
@@ -34,6 +35,7 @@ def mount_command(
     mountpoint: Path,
     options: tuple[str, ...],
     views: str | None,
+    private_tables: bool,
     foreground: bool,
     debug: bool,
     log: Path | None,
@@ -44,8 +46,9 @@ def mount_command(
     drive is read-only. patients/ holds every file, by patient, study and series; what is imported
     later appears within a second. A drive that died is recovered by mounting it again.
     quarantine/ holds what imports refused, each file beside its reason. With allow_other it is shown
-    only if named: views=patients:quarantine. Every other directory is a layout of `dicomfs layout`: the
-    same files, as hard links, under other names.
+    only if named: views=patients:quarantine. projects/ holds what `dicomfs project` made; one project,
+    and nothing else of the archive, is views=projects/DIRECTORY. Every other directory is a layout of
+    `dicomfs layout`: the same files, as hard links, under other names.
 
     \b
     Options for -o:
@@ -53,8 +56,10 @@ def mount_command(
                          As an ordinary user this needs user_allow_other in /etc/fuse.conf
       uid=, gid=         whose files they are, by name or number
       umask=             permission bits to take away; fmask= for files, dmask= for directories
-      views=A:B          the trees to show: patients, dicomweb, quarantine, and layouts that are on.
-                         By default all are, and layouts that are switched on later
+      views=A:B          the trees to show: patients, dicomweb, quarantine, projects, projects/DIRECTORY,
+                         and layouts that are on. By default all are, and layouts and projects that come later
+      private_tables     show, with allow_other, what de-identified projects keep private: linker.xlsx and
+                         others that tell who is who, and quarantine/. Its modes let the owner alone read it
       noxattr            no extended attributes
       nonempty           mount over a directory that holds files
       readahead=KIB      how far to read ahead; takes root
@@ -65,6 +70,7 @@ def mount_command(
     Examples:
       dicomfs mount /srv/archive /mnt/dicom
       dicomfs mount -o allow_other,umask=027 /srv/archive /mnt/dicom
+      dicomfs mount -o allow_other --views projects/DeID_heads_20240131-101500 /srv/archive /mnt/heads
       dicomfs /srv/archive /mnt/dicom -o ro
 
     \b
@@ -74,7 +80,7 @@ def mount_command(
     from dicomfs.mount.options import READ_AHEAD_KIB, parse
     from dicomfs.mount.session import mount
 
-    parsed = parse(options, views=views, log=log, helper=HELPER in context.meta)
+    parsed = parse(options, views=views, private_tables=private_tables, log=log, helper=HELPER in context.meta)
     if parsed.read_ahead_kib != READ_AHEAD_KIB and os.geteuid():
         note("readahead= has no effect: only root may set how far the kernel reads ahead")
     mount(archive, mountpoint, parsed, foreground=foreground, debug=debug)

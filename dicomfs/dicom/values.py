@@ -1,5 +1,6 @@
 """Any attribute of a file, read from its header when somebody asks for it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from dicomfs.dicom import part10
@@ -8,10 +9,11 @@ from dicomfs.dicom.charset import character_set
 from dicomfs.dicom.dictionary import dictionary_vr, keyword_tag
 from dicomfs.dicom.encoding import Data, Encoding
 from dicomfs.dicom.headers import recognised
+from dicomfs.dicom.part10 import Part10
 from dicomfs.dicom.representation import text
 from dicomfs.dicom.walk import Walk
 
-__all__ = ["keyword_tag", "text_of"]
+__all__ = ["keyword_tag", "text_of", "texts_of"]
 
 PIXEL_REPRESENTATION: Final = 0x00280103
 
@@ -22,18 +24,20 @@ def text_of(data: Data, keyword_or_tag: str) -> str | None:
     `data` is a file or its beginning. None when the attribute is absent, or is not readable as text: a
     sequence, pixel data, other binary values. Linear in the number of elements.
     """
-    tag = keyword_tag(keyword_or_tag)
+    return texts_of(data, (keyword_or_tag,))[0]
+
+
+def texts_of(data: Data, keywords_or_tags: Sequence[str]) -> list[str | None]:
+    """Return the same of several attributes, in their order, in one walk."""
+    tags = [keyword_tag(one) for one in keywords_or_tags]
     file = part10.locate(data)
     if file is None:
-        return None
-    if tag >> 16 == part10.META_GROUP:
-        return _of_meta(file.meta, tag)
-    if not file.deflated:
-        return _of_data_set(data, file.start, file.encoding, tag)
-    inflated = part10.inflate(data, file.start)
-    if inflated is None:
-        return None
-    return _of_data_set(inflated.data, 0, recognised(inflated.data, 0, len(inflated.data), file.encoding), tag)
+        return [None] * len(tags)
+    found = {tag: _of_meta(file.meta, tag) for tag in tags if tag >> 16 == part10.META_GROUP}
+    others = [tag for tag in tags if tag not in found]
+    if others:
+        found |= _of_file(data, file, others)
+    return [found[tag] for tag in tags]
 
 
 def _of_meta(meta: dict[int, bytes], tag: int) -> str | None:
@@ -42,22 +46,32 @@ def _of_meta(meta: dict[int, bytes], tag: int) -> str | None:
     return text(_single(dictionary_vr(tag), signed=False), meta[tag], character_set(b""))
 
 
-def _of_data_set(data: Data, start: int, encoding: Encoding, tag: int) -> str | None:
-    creator_tag = tag & 0xFFFF0000 | tag >> 8 & 0xFF
-    wanted = frozenset((tag, creator_tag, SPECIFIC_CHARACTER_SET, PIXEL_REPRESENTATION))
-    walk = Walk(data, start, len(data), encoding, wanted)
-    if tag not in walk.found:
-        return None
-    number, value_start, value_end = walk.found[tag]
-    values = {found: bytes(data[begin:end]) for found, (_, begin, end) in walk.found.items() if found != tag}
+def _of_file(data: Data, file: Part10, tags: list[int]) -> dict[int, str | None]:
+    if not file.deflated:
+        return _of_data_set(data, file.start, file.encoding, tags)
+    inflated = part10.inflate(data, file.start)
+    if inflated is None:
+        return dict.fromkeys(tags)
+    encoding = recognised(inflated.data, 0, len(inflated.data), file.encoding)
+    return _of_data_set(inflated.data, 0, encoding, tags)
+
+
+def _of_data_set(data: Data, start: int, encoding: Encoding, tags: list[int]) -> dict[int, str | None]:
+    creators = {tag: tag & 0xFFFF0000 | tag >> 8 & 0xFF for tag in tags}
+    helping = frozenset((*creators.values(), SPECIFIC_CHARACTER_SET, PIXEL_REPRESENTATION))
+    walk = Walk(data, start, len(data), encoding, helping.union(tags))
+    values = {tag: bytes(data[begin:end]) for tag, (_, begin, end) in walk.found.items() if tag in helping}
     charset = character_set(values.get(SPECIFIC_CHARACTER_SET, b""))
-    vr = encoding.vr_names.get(number, "")
-    big = encoding.big
-    if vr in ("", "UN"):
-        creator = charset.decode(values.get(creator_tag, b"")).rstrip(" \0")
-        sign = values.get(PIXEL_REPRESENTATION, b"")
-        vr = _single(dictionary_vr(tag, creator), signed=any(sign))
-    return text(vr, bytes(data[value_start:value_end]), charset, big=big)
+    shown: dict[int, str | None] = dict.fromkeys(tags)
+    for tag in walk.found.keys() & creators.keys():
+        number, value_start, value_end = walk.found[tag]
+        vr = encoding.vr_names.get(number, "")
+        if vr in ("", "UN"):
+            creator = charset.decode(values.get(creators[tag], b"")).rstrip(" \0")
+            sign = values.get(PIXEL_REPRESENTATION, b"")
+            vr = _single(dictionary_vr(tag, creator), signed=any(sign))
+        shown[tag] = text(vr, bytes(data[value_start:value_end]), charset, big=encoding.big)
+    return shown
 
 
 def _single(vr: str, *, signed: bool) -> str:

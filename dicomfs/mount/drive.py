@@ -36,7 +36,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def run(archive_path: Path, directory: Path, options: MountOptions, ready: Callable[[], None], *, debug: bool) -> None:
     """Mount an archive, call `ready` when the drive answers, serve it until it is unmounted."""
     archive = Archive.open(archive_path)
-    tree = Tree(archive, options.views, private=options.private)
+    tree = Tree(archive, options.views, private=options.private, private_tables=options.private_tables)
     waiting = Waiting()
     operations = Operations(tree, options, waiting)
     if debug:

@@ -21,6 +21,8 @@ class Look:
     gid: int
     file_mode: int
     directory_mode: int
+    private_file_mode: int
+    private_directory_mode: int
     attr_timeout_s: float
     entry_timeout_s: float
     negative_timeout_s: float
@@ -33,6 +35,8 @@ class Look:
             gid=os.getgid() if options.gid is None else options.gid,
             file_mode=stat.S_IFREG | (0o666 & ~options.file_mask),
             directory_mode=stat.S_IFDIR | (0o777 & ~options.directory_mask),
+            private_file_mode=stat.S_IFREG | (0o600 & ~options.file_mask),
+            private_directory_mode=stat.S_IFDIR | (0o700 & ~options.directory_mask),
             attr_timeout_s=options.attr_timeout_s,
             entry_timeout_s=options.entry_timeout_s,
             negative_timeout_s=options.negative_timeout_s,

@@ -9,8 +9,9 @@ runs. A handler may raise nothing but FUSEError, or the whole drive ends.
 import errno
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Final, Never, TypeVar
 
 import pyfuse3
@@ -24,9 +25,9 @@ from dicomfs.mount.place import place
 from dicomfs.mount.read_only import ReadOnly
 from dicomfs.mount.upcoming import LONG, Upcoming
 from dicomfs.mount.waiting import Waiting
-from dicomfs.vfs.node import PATIENCE, Attributes, INode, NotReady, OpenFile, Stale
+from dicomfs.vfs.node import PATIENCE, Attributes, Entry, INode, NotReady, OpenFile, Stale
 from dicomfs.vfs.tree import NAME_MAX, Tree
-from dicomfs.vfs.xattrs import QUICK, REFUSED
+from dicomfs.vfs.xattrs import REFUSED
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _COOKIES: Final = 2
 """`.` and `..` have cookies 1 and 2, which no entry of a tree can be told from; theirs are moved up."""
 _NOTHING: Final = (0, 0)
+_BUFFERFUL: Final = 64
+"""How many entries of a directory with private nodes are answered at once."""
 _REPORTED: Final = 10_000
 """How many damaged files are remembered so as not to be logged twice."""
 
@@ -49,6 +52,13 @@ _JUNK_PREFIXES: Final = (b"._", b".Trash-", b".fuse_hidden")
 
 
 T = TypeVar("T")
+
+
+def _close(entries: Iterator[Entry]) -> None:
+    """Give back what a listing holds, wherever it stopped."""
+    close = getattr(entries, "close", None)
+    if close is not None:
+        close()
 
 
 class Operations(ReadOnly):
@@ -65,6 +75,8 @@ class Operations(ReadOnly):
         self._tree = tree
         self._file = look.entry(look.file_mode)
         self._directory = look.entry(look.directory_mode)
+        self._private_file = look.entry(look.private_file_mode)
+        self._private_directory = look.entry(look.private_directory_mode)
         self._file_look = -1, -1, -1
         self._directory_look = -1, -1
         """What the two entries say now: size, time and links; directories have no size."""
@@ -151,7 +163,11 @@ class Operations(ReadOnly):
             return
         next_start = max(start, _COOKIES)
         entries = self._tree.entries(inode, next_start - _COOKIES)  # first of all, as it may not be ready
+        each = self._each(entries) if self._tree.has_private(inode) else None
         if start < _COOKIES and not self._list_dots(inode, start, token):
+            return
+        if each is not None:
+            self._list_each(inode, next_start, each, token)
             return
         reply = pyfuse3.readdir_reply
         file, directory = self._file, self._directory
@@ -185,9 +201,23 @@ class Operations(ReadOnly):
         finally:
             self._file_look = file_size, file_time, file_links
             self._directory_look = directory_time, directory_links
-            close = getattr(entries, "close", None)
-            if close is not None:
-                close()
+            _close(entries)
+
+    def _each(self, entries: Iterator[Entry]) -> list[tuple[Entry, Attributes | None]]:
+        """Return some entries of a directory with private nodes, which an entry does not say: each is asked for."""
+        some = list(islice(entries, _BUFFERFUL))
+        _close(entries)
+        return [(entry, self._tree.attributes(entry[1])) for entry in some]
+
+    def _list_each(
+        self, inode: int, start: int, each: list[tuple[Entry, Attributes | None]], token: pyfuse3.ReaddirToken
+    ) -> None:
+        for (name, *_, cookie), found in each:
+            if found is not None and not pyfuse3.readdir_reply(token, name, self._entry(found), cookie + _COOKIES):
+                return
+            start = cookie + _COOKIES
+        if len(each) < _BUFFERFUL:
+            self._listed = inode, start
 
     def _list_dots(self, inode: int, start: int, token: pyfuse3.ReaddirToken) -> bool:
         # The kernel takes no reference on these two, so their attributes are of no account.
@@ -212,6 +242,8 @@ class Operations(ReadOnly):
         """Tell the size of all files as they are shown, and that there is no room."""
         try:
             files, size = self._tree.statistics()
+        except NotReady as missing:
+            files, size = await self._made(missing, pyfuse3.ROOT_INODE, self._tree.statistics)
         except Exception as error:
             self._fail(error, pyfuse3.ROOT_INODE)
         told = pyfuse3.StatvfsData()
@@ -240,7 +272,7 @@ class Operations(ReadOnly):
         if name.startswith(REFUSED):
             raise FUSEError(errno.EOPNOTSUPP)  # `ls` then asks for no other entry
         try:
-            if name in QUICK:
+            if self._tree.xattr_is_quick(inode, name):
                 value = self._tree.xattr(inode, name)
             else:
                 value = await self._in_thread(self._tree.xattr, inode, name)
@@ -317,8 +349,14 @@ class Operations(ReadOnly):
     # Entries and errors
 
     def _entry(self, found: Attributes) -> EntryAttributes:
-        ino, is_directory, size, mtime_ns, nlink = found
-        if is_directory:
+        ino, is_directory, size, mtime_ns, nlink, private = found
+        if private:
+            entry = self._private_directory if is_directory else self._private_file
+            entry.st_size = size
+            entry.st_blocks = (size + 511) >> 9
+            entry.st_nlink = nlink
+            set_times(entry, mtime_ns)
+        elif is_directory:
             entry = self._directory
             if (mtime_ns, nlink) != self._directory_look:
                 self._directory_look = mtime_ns, nlink

@@ -43,6 +43,8 @@ class MountOptions:
     nonempty: bool = False
     """Mount over a directory that holds files."""
     noexec: bool = False
+    private_tables: bool = False
+    """Show what is private in projects also where other users may look; its modes let nobody but the owner read it."""
     log: Path | None = None
     """Where the drive writes its log; None: to stderr in the foreground, else to syslog."""
 
@@ -74,6 +76,7 @@ def parse(
     option_strings: Sequence[str],
     *,
     views: str | None = None,
+    private_tables: bool = False,
     log: Path | None = None,
     helper: bool = False,
 ) -> MountOptions:
@@ -99,6 +102,8 @@ def parse(
             raise UsageError(_unknown(name, equals=bool(equals)))
     if views is not None:
         settings.update(_views("views", views))
+    if private_tables:
+        settings.update(_SWITCHES["private_tables"])
     return MountOptions(**settings, log=log)  # type: ignore[arg-type]  # each value was parsed for its field
 
 
@@ -164,6 +169,7 @@ _SWITCHES: Final[dict[str, dict[str, object]]] = {
     "noexec": {"noexec": True},
     "noxattr": {"xattr": False},
     "nonempty": {"nonempty": True},
+    "private_tables": {"private_tables": True},
 }
 _VALUES: Final[dict[str, Callable[[str, str], dict[str, object]]]] = {
     "views": _views,

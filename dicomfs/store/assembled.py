@@ -157,6 +157,15 @@ class AssembledFile:
             if blob is not None:
                 self._location(number)
 
+    def extents(self, start: int, end: int) -> Iterator[tuple[int, int, BlobId | None]]:
+        """Yield what the file has from `start` to `end`, piece by piece: a blob's name where a piece is all of it."""
+        if start >= end:
+            return
+        recipe = self._recipe
+        for number, first, stop in self._parts(start, end):
+            at, whole = recipe.starts[number], stop - first == recipe.lengths[number]
+            yield at + first, at + stop, recipe.blobs[number] if whole else None
+
     def literals(self) -> Iterator[tuple[int, memoryview]]:
         """Yield what is no blob: where it lies in the file, and its bytes."""
         recipe = self._recipe

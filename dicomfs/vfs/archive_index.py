@@ -49,9 +49,9 @@ class _Held(NamedTuple):
 class ArchiveIndex:
     """Provider of the indexes of those layouts that have one."""
 
-    def __init__(self, archive: "Archive") -> None:
+    def __init__(self, archive: "Archive", shelf: Shelf) -> None:
         self._archive = archive
-        self._shelf = Shelf(archive)
+        self._shelf = shelf
         self._held: dict[INode, _Held] = {}
         self._told: dict[INode, int] = {}
         """For which commit the index was that was told of last, by root."""
@@ -82,8 +82,7 @@ class ArchiveIndex:
 
     def entry(self, root: INode) -> Entry:
         """Return the index as an entry of its directory, the last one; raise NotReady."""
-        ino, _, size, mtime_ns, nlink = self.of(root)
-        return NAME, ino, False, size, mtime_ns, nlink, _COOKIE
+        return self.of(root).entry(NAME, _COOKIE)
 
     def attributes(self, ino: INode) -> Attributes | None:
         """Return the attributes of an index, None for one that is out of date."""
@@ -148,10 +147,6 @@ class ArchiveIndex:
         """Drop what is known, as the archive's catalog may be another one."""
         self._held.clear()
         self._told.clear()
-
-    def close(self) -> None:
-        """End what works for the indexes."""
-        self._shelf.close()
 
 
 def _ino(root: INode, seq: int) -> INode:

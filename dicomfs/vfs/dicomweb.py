@@ -215,7 +215,7 @@ class DicomWeb:
         """Yield a directory's entries, from the first whose cookie is past `after`; raise NotReady at once."""
         if ino == DICOMWEB:
             above = self.attributes(DICOMWEB_STUDIES)
-            return iter(() if after or above is None else (_entry(STUDIES, above, 1),))
+            return iter(() if after or above is None else (above.entry(STUDIES, 1),))
         node = _node_of(ino)
         with self._archive.view() as view:
             try:
@@ -237,12 +237,12 @@ class DicomWeb:
         found: list[Entry] = []
         for cookie, (name, known) in enumerate(names.items(), 1):
             if known.listed and cookie > after and (entry := self._named(view, node, known.kind)) is not None:
-                found.append(_entry(name, entry, cookie))
+                found.append(entry.entry(name, cookie))
         if node.kind == web.DEDUPLICATED and node.family == web.STUDY and after < _FIRST_CHILD - 1:
             held = self._shelf.study(view, node.number)
             document = self._document(view, web.STUDY, node.number, web.HASHED)
             if document is not None and held.bundle.name:
-                found.append(_entry(f"{held.bundle.name}.gz".encode(), document, _FIRST_CHILD - 1))
+                found.append(document.entry(f"{held.bundle.name}.gz".encode(), _FIRST_CHILD - 1))
         return found
 
     def _listing(self, node: Node, fixed: list[Entry], after: int) -> Iterator[Entry]:
@@ -330,11 +330,6 @@ class DicomWeb:
 
 def _node_of(ino: INode) -> Node:
     return _ALL if ino == DICOMWEB_STUDIES else web.node(ino)
-
-
-def _entry(name: bytes, found: Attributes, cookie: int) -> Entry:
-    ino, is_directory, size, mtime_ns, nlink = found
-    return name, ino, is_directory, size, mtime_ns, nlink, cookie
 
 
 def _children(view: "View", node: Node, after: int) -> Iterator[tuple[int, str, int]]:

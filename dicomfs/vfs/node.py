@@ -20,6 +20,7 @@ ROOT: Final = 1
 PATIENTS: Final = 2
 DICOMWEB: Final = 3
 DICOMWEB_STUDIES: Final = 4
+PROJECTS: Final = 5
 README: Final = 16
 QUARANTINE: Final = 17
 
@@ -28,6 +29,7 @@ LAST_CLAIMED: Final = (1 << 40) - 1
 COMPUTED_SHIFT: Final = 56
 COMPUTED_QUARANTINE: Final = 1
 COMPUTED_INDEX: Final = 2
+COMPUTED_PROJECTS: Final = 3
 
 INode: TypeAlias = int
 
@@ -40,6 +42,12 @@ class Attributes(NamedTuple):
     size: int
     mtime_ns: int
     nlink: int
+    private: bool = False
+    """For its owner's eyes only, whoever else may look into the drive."""
+
+    def entry(self, name: bytes, cookie: int) -> "Entry":
+        """Return the node as an entry of a directory, which does not say whether it is private."""
+        return name, self.ino, self.is_directory, self.size, self.mtime_ns, self.nlink, cookie
 
 
 Entry: TypeAlias = tuple[bytes, INode, bool, int, int, int, int]

@@ -3,25 +3,38 @@
 from collections.abc import Sequence
 from typing import Final
 
+from dicomfs.vfs.views import VIEWS, is_projects
+
 NAME: Final = b"README.txt"
+_PROJECTS: Final = "projects"
+_OTHERS: Final = "Every other directory is a layout: the same files under other names."
+_MAY_COME: Final = f"{_PROJECTS}/ comes with the first project. {_OTHERS}"
 
 
-def text(views: Sequence[tuple[str, str]], *, others: bool) -> bytes:
-    """Return the page; `views` are the directories of the root, each with its one line.
+def text(views: Sequence[str], *, default: bool) -> bytes:
+    """Return the page; `views` are the names of those that are shown.
 
-    `others` says that there may be more: the page is the same whatever layouts come and go.
+    `default` says that there may be more: the page is the same whatever layouts and projects come and go.
     """
-    width = max((len(name) for name, _ in views), default=0) + 1
-    lines = [
+    lines = {name: VIEWS[name].line for name in views if name in VIEWS}
+    if any(is_projects(name) for name in views):
+        lines[_PROJECTS] = VIEWS[_PROJECTS].line
+    width = max((len(name) for name in lines), default=0) + 1
+    layouts = any(name not in VIEWS and not is_projects(name) for name in views)
+    others = _MAY_COME if default else _OTHERS if layouts else ""
+    imported = "as it was imported"
+    if default or _PROJECTS in lines:
+        imported += ", or de-identified"
+    page = [
         "This drive shows a DICOM archive. It is made by dicomfs.",
         "",
-        *(f"{name + '/':{width}}  {line}" for name, line in views),
-        *(["Every other directory is a layout: the same files under other names."] if others else []),
+        *(f"{name + '/':{width}}  {line}" for name, line in lines.items()),
+        *([others] if others else []),
         "",
-        "Every DICOM file reads back bit for bit as it was imported. Copy, search, open or",
+        f"Every DICOM file reads back bit for bit {imported}. Copy, search, open or",
         "share the files with any program: cp, rsync, tar, a viewer, a network share.",
         "The drive is read-only. New imports appear by themselves, within a second.",
         "",
         "To add files: dicomfs import PATH... --archive ARCHIVE. To find some: dicomfs query --help",
     ]
-    return "\n".join(lines).encode() + b"\n"
+    return "\n".join(page).encode() + b"\n"

@@ -5,10 +5,11 @@
     ├── patients/      Catalog
     ├── dicomweb/      DicomWeb
     ├── quarantine/    Quarantine
-    └── <layout>/      Catalog: one for each layout that is on
+    ├── projects/      Projects, and below it Catalog with ProjectFiles
+    └── <layout>/      Catalog: one for each layout that is on, with ArchiveIndex
 
 A call finds its provider by the inode number alone (see `node.py`), so no table of nodes is kept and
-memory does not grow with what is walked.
+memory does not grow with what is walked. A drive that shows a part of an archive answers for nothing else (places.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.names import possible
 from dicomfs.errors import NotFound
-from dicomfs.vfs import readme
+from dicomfs.vfs import places, readme
+from dicomfs.vfs.archive_index import ArchiveIndex
 from dicomfs.vfs.catalog import Catalog
 from dicomfs.vfs.dicomweb import DicomWeb
 from dicomfs.vfs.node import (
     COMPUTED_INDEX,
+    COMPUTED_PROJECTS,
     COMPUTED_QUARANTINE,
     COMPUTED_SHIFT,
     DICOMWEB,
@@ -30,6 +33,7 @@ from dicomfs.vfs.node import (
     FIRST_CLAIMED,
     LAST_CLAIMED,
     PATIENTS,
+    PROJECTS,
     QUARANTINE,
     README,
     ROOT,
@@ -37,16 +41,23 @@ from dicomfs.vfs.node import (
     Changes,
     Entry,
     INode,
+    NotReady,
     OpenFile,
     Provider,
 )
+from dicomfs.vfs.places import Places
 from dicomfs.vfs.plain import TextFile
+from dicomfs.vfs.project_files import ProjectFiles
+from dicomfs.vfs.projects import Projects
 from dicomfs.vfs.quarantine import Quarantine
-from dicomfs.vfs.views import VIEWS, chosen
+from dicomfs.vfs.shelf import Shelf
+from dicomfs.vfs.views import ONE_PROJECT, VIEWS, chosen, is_projects
 from dicomfs.vfs.web_numbers import is_web
+from dicomfs.vfs.xattrs import QUICK
 
 if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
+    from dicomfs.archive.catalog import View
 
 NAME_MAX: Final = 255
 
@@ -58,34 +69,84 @@ class Statistics(NamedTuple):
     size: int
 
 
+class _Found(NamedTuple):
+    """What of an archive a drive may show beside its fixed views: names that a file can have, and their roots."""
+
+    layouts: dict[str, INode]
+    indexed: frozenset[INode]
+    """Layouts with an index."""
+    projects: dict[str, INode]
+    withholding: frozenset[INode]
+    """Projects that are de-identified, whose `quarantine` is private."""
+    withheld: frozenset[INode]
+    """Those that have one."""
+    order: list[INode]
+    """All projects that ever were."""
+
+    @classmethod
+    def of(cls, view: "View") -> "_Found":
+        """Look at the catalog. A project is there when it was made to the end."""
+        layouts = [
+            state for state in view.layouts()
+            if state.on and possible(state.name.encode()) and state.name not in VIEWS and state.name != "README.txt"
+        ]  # fmt: skip
+        states = view.projects()
+        projects = [state for state in states if state.on and state.through and possible(state.directory.encode())]
+        withholding = frozenset(state.root for state in projects if state.definition.deid)
+        return cls(
+            {state.name: state.root for state in layouts},
+            frozenset(state.root for state in layouts if state.template == built_in()["archive"]),
+            {state.directory: state.root for state in projects},
+            withholding,
+            frozenset(root for root in withholding if view.child(root, places.QUARANTINE) is not None),
+            [state.root for state in states],
+        )
+
+
 class Tree:
     """An archive as files. Called by one thread; `open`, `xattr` and open files by any.
 
     What a provider may raise NotReady for, raises it here.
     """
 
-    def __init__(self, archive: "Archive", views: Sequence[str] | None = None, *, private: bool = True) -> None:
+    def __init__(
+        self,
+        archive: "Archive",
+        views: Sequence[str] | None = None,
+        *,
+        private: bool = True,
+        private_tables: bool = False,
+    ) -> None:
         """Show these views of an archive, or the default ones; raise UsageError for an unknown one.
 
-        `private` says that nobody but the owner can look into it.
+        `private` says that nobody but the owner can look into it, `private_tables` that what is private in projects
+        is shown in any case.
         """
         self._archive = archive
         self._views = tuple(views or ())
-        self._indexed: frozenset[INode] = frozenset()
-        layouts = self._layouts_on()
-        names = chosen(self._views, list(layouts), private=private)
-        shown = [(name, VIEWS[name]) for name in names if name in VIEWS]
-        self._roots = {name.encode(): known.root for name, known in shown}
-        others = len(names) > len(shown) or not self._views
-        self._readme = TextFile(readme.text([(name, known.line) for name, known in shown], others=others))
+        self._private_tables = private or private_tables
+        found = self._look()
+        names = chosen(self._views, list(found.layouts), list(found.projects), private=private)
         self._created_ns = int(datetime.fromisoformat(archive.settings.created).timestamp()) * 10**9
-        self._fixed_roots = dict(self._roots)
-        self._fixed_links = sum(known.links_instances for _, known in shown)
-        self._catalog = Catalog(archive, 1, self._created_ns)
-        self._show(layouts)
-        self._fixed: dict[INode, Provider] = {PATIENTS: self._catalog}
-        self._computed: dict[int, Provider] = {COMPUTED_INDEX: self._catalog.index}
-        self._providers: list[Provider] = [self._catalog, self._catalog.index]
+        self._readme = TextFile(readme.text(names, default=not self._views))
+        self._fixed_roots = {name.encode(): VIEWS[name].root for name in names if name in VIEWS and name != "projects"}
+        self._fixed_links = sum(VIEWS[name].links_instances for name in names if name in VIEWS)
+        self._has_all = any(name != "quarantine" and not is_projects(name) for name in names)
+        self._shelf = Shelf(archive)
+        # Who sees every original, and is the only one who looks, need not be kept from anything.
+        partial = bool(self._views) and not (private and "patients" in names)
+        self._places = Places(partial=partial, private=self._private_tables)
+        index = ArchiveIndex(archive, self._shelf)
+        self._files = ProjectFiles(archive, self._shelf, self._places, private=self._private_tables)
+        self._catalog = Catalog(archive, self._places, index, self._files, self._created_ns)
+        self._projects = Projects(self._catalog, self._created_ns)
+        self._fixed: dict[INode, Provider] = {}
+        self._computed: dict[int, Provider] = {COMPUTED_INDEX: index, COMPUTED_PROJECTS: self._files}
+        self._providers: list[Provider] = [self._catalog, index, self._files]
+        self._roots = self._fixed_roots
+        if PATIENTS in self._roots.values():
+            self._fixed[PATIENTS] = self._catalog
+        self._show(found)
         self._web: DicomWeb | None = None
         if DICOMWEB in self._roots.values():
             self._web = DicomWeb(archive, self._created_ns)
@@ -97,22 +158,33 @@ class Tree:
             self._providers.append(quarantine)
         self._statistics: Statistics | None = None
 
-    def _layouts_on(self) -> dict[str, INode]:
-        """Return the roots of the layouts that are on and may be shown."""
+    def _look(self) -> "_Found":
+        """Return the layouts that are on and the projects that were made, if they may be shown."""
         with self._archive.view() as view:
-            states = view.layouts()
-        self._indexed = frozenset(state.root for state in states if state.template == built_in()["archive"])
-        return {
-            state.name: state.root
-            for state in states
-            if state.on and possible(state.name.encode()) and state.name not in VIEWS and state.name != "README.txt"
-        }
+            return _Found.of(view)
 
-    def _show(self, layouts: dict[str, INode]) -> None:
-        shown = {name.encode(): root for name, root in layouts.items() if not self._views or name in self._views}
-        self._roots = {**self._fixed_roots, **shown}
-        self._catalog.links = self._fixed_links + len(shown) or 1
-        self._catalog.index.roots = self._indexed.intersection(shown.values())
+    def _show(self, found: "_Found") -> None:
+        named = self._views or found.layouts
+        layouts = {name.encode(): root for name, root in found.layouts.items() if name in named}
+        projects = {name: root for name, root in found.projects.items() if self._is_chosen(name)}
+        self._roots = {**self._fixed_roots, **layouts}
+        if projects or any(is_projects(name) for name in self._views):
+            self._roots[b"projects"] = PROJECTS
+        withheld = found.withheld if self._private_tables else frozenset()
+        linking = sum(root in withheld or root not in found.withholding for root in projects.values())
+        self._catalog.links = self._fixed_links + len(layouts) + linking or 1
+        self._catalog.index.roots = found.indexed.intersection(layouts.values())
+        self._projects.roots = {name.encode(): root for name, root in projects.items()}
+        self._files.show(list(projects.values()), found.order)
+        patients = [PATIENTS] if PATIENTS in self._fixed_roots.values() else []
+        self._places.show(
+            [*patients, *layouts.values(), *projects.values()],
+            found.withholding.intersection(projects.values()),
+            others=bool(found.order),
+        )
+
+    def _is_chosen(self, project: str) -> bool:
+        return not self._views or "projects" in self._views or f"{ONE_PROJECT}{project}" in self._views
 
     def attributes(self, ino: INode) -> Attributes | None:
         """Return the attributes of a node, None where there is none."""
@@ -173,37 +245,57 @@ class Tree:
         provider = self._provider(ino)
         return [] if provider is None else provider.xattr_names(ino)
 
+    def xattr_is_quick(self, ino: INode, name: bytes) -> bool:
+        """Say whether an extended attribute is answered without waiting for anything."""
+        return name in QUICK and (not FIRST_CLAIMED <= ino <= LAST_CLAIMED or self._catalog.xattr_is_quick(ino, name))
+
     def xattr(self, ino: INode, name: bytes) -> bytes | None:
         """Return an extended attribute, None where the node has none of that name."""
         provider = self._provider(ino)
         return None if provider is None else provider.xattr(ino, name)
 
     def statistics(self) -> Statistics:
-        """Return how many files the archive has, and how large they are as shown."""
+        """Return how many files there are, and how large they are as shown: of what is shown alone; raise NotReady."""
         if self._statistics is None:
+            if not self._has_all:
+                raise NotReady(self._count)
             with self._archive.view() as view:
                 totals = view.totals()
             self._statistics = Statistics(totals.instances, totals.bytes_in)
         return self._statistics
+
+    def _count(self) -> None:
+        """Count what projects have, which nobody keeps: linear in the number of their files."""
+        files = size = 0
+        with self._archive.view() as view:
+            for root in self._projects.roots.values():
+                for member in view.members(root):
+                    node = view.node(member.shown)
+                    if node is not None and not (member.reason and not self._private_tables):
+                        files, size = files + 1, size + node.size
+        self._statistics = Statistics(files, size)
 
     def changes(self) -> Changes:
         """Return what became different since the last call, by other processes' commits."""
         directories: set[INode] = set()
         removed: list[tuple[INode, bytes]] = []
         complete = True
+        seq = self._catalog.seq
         for provider in self._providers:
             found = provider.changes()
             directories |= found.directories
             removed += found.removed
             complete = complete and found.complete
-        before = self._roots
-        if directories or not complete:
-            self._show(self._layouts_on())
-        if not complete or self._roots != before:
-            # Dropping the views' own names makes the kernel forget all that lies below them: where a layout came or
-            # went, the number of links of every instance.
-            roots = {**before, **self._roots}
-            directories |= {ROOT, *roots.values()}
+        roots, projects, links = self._roots, self._projects.roots, self._catalog.links
+        if self._catalog.seq != seq or not complete:
+            self._show(self._look())
+        if not complete or (self._roots, self._projects.roots, self._catalog.links) != (roots, projects, links):
+            # Dropping the views' own names makes the kernel forget all that lies below them: where a layout or project
+            # came or went, the number of links of every instance.
+            roots = {**roots, **self._roots}
+            projects = {**projects, **self._projects.roots}
+            directories |= {ROOT, PROJECTS, *roots.values(), *projects.values()}
+            removed += [(PROJECTS, name) for name in projects]
             removed += [(ROOT, name) for name in roots]
         if directories or removed:
             self._statistics = None
@@ -212,15 +304,21 @@ class Tree:
 
     def close(self) -> None:
         """End what works for the tree; the archive stays open."""
-        self._catalog.index.close()
+        self._shelf.close()
         if self._web is not None:
             self._web.close()
+
+    def has_private(self, ino: INode) -> bool:
+        """Say whether a directory may have private nodes, of which its entries do not say that they are."""
+        return FIRST_CLAIMED <= ino <= LAST_CLAIMED and self._catalog.has_private(ino)
 
     def _provider(self, ino: INode) -> Provider | None:
         if FIRST_CLAIMED <= ino <= LAST_CLAIMED:
             return self._catalog
         if is_web(ino):
             return self._web
+        if ino == PROJECTS and PROJECTS in self._roots.values():
+            return self._projects
         return self._fixed.get(ino) or self._computed.get(ino >> COMPUTED_SHIFT)
 
     def _root(self) -> Attributes:
@@ -235,4 +333,4 @@ class Tree:
         names = {**{ino: name for name, ino in self._roots.items()}, README: readme.NAME}
         for ino in sorted(names):
             if ino > cookie and (found := self.attributes(ino)) is not None:
-                yield names[ino], ino, found.is_directory, found.size, found.mtime_ns, found.nlink, ino
+                yield found.entry(names[ino], ino)

@@ -1,14 +1,14 @@
 """The views: which directories the root of a drive can have, and which it has.
 
-By default a drive shows `patients`, `dicomweb` and each layout that is switched on, now or later; whoever names
-views gets just those.
+By default a drive shows `patients`, `dicomweb`, `projects` where there are any, and each layout that is switched on,
+now or later; whoever names views gets just those. `projects/DIRECTORY` is one project, and nothing else.
 """
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from dicomfs.errors import UsageError
-from dicomfs.vfs.node import DICOMWEB, PATIENTS, QUARANTINE, INode
+from dicomfs.vfs.node import DICOMWEB, PATIENTS, PROJECTS, QUARANTINE, INode
 
 
 class Known(NamedTuple):
@@ -29,19 +29,40 @@ VIEWS: Final[dict[str, Known]] = {
     "quarantine": Known(
         QUARANTINE, "files that an import refused, each beside its reason", links_instances=False, private=True
     ),
+    "projects": Known(
+        PROJECTS, "files selected for a purpose, or de-identified copies", links_instances=False, private=False
+    ),
 }
 DEFAULT: Final = ("patients", "dicomweb", "quarantine")
+"""Beside these: `projects` as soon as there is one, and the layouts that are on."""
+ONE_PROJECT: Final = "projects/"
+"""What the name of a view begins with that is one project."""
 
 
-def chosen(names: Sequence[str] = (), layouts: Sequence[str] = (), *, private: bool) -> tuple[str, ...]:
+def chosen(
+    names: Sequence[str] = (), layouts: Sequence[str] = (), projects: Sequence[str] = (), *, private: bool
+) -> tuple[str, ...]:
     """Return the views to show: those named, or the default ones; raise UsageError for an unknown one.
 
-    `layouts` are those that are on; `private` says that nobody but the owner of the drive can look into it.
+    `layouts` are those that are on, `projects` the directories of those that are; `private` says that nobody but the
+    owner of the drive can look into it.
     """
     for name in names:
-        if name not in VIEWS and name not in layouts:
-            known = ", ".join([*VIEWS, *layouts])
+        if name.startswith(ONE_PROJECT):
+            _require_project(name.removeprefix(ONE_PROJECT), projects)
+        elif name not in VIEWS and name not in layouts:
+            known = ", ".join([*VIEWS, *layouts, *([f"{ONE_PROJECT}DIRECTORY"] if projects else [])])
             raise UsageError(f"there is no view '{name}'; the views are: {known}")
     if names:
         return tuple(dict.fromkeys(names))
     return (*(name for name in DEFAULT if private or not VIEWS[name].private), *layouts)
+
+
+def is_projects(name: str) -> bool:
+    """Say whether a view is of projects, all or one."""
+    return name == "projects" or name.startswith(ONE_PROJECT)
+
+
+def _require_project(directory: str, projects: Sequence[str]) -> None:
+    if directory not in projects:
+        raise UsageError(f"there is no project '{directory}'; 'dicomfs project list' tells the directories of all")

@@ -143,7 +143,7 @@ def entries(shelf: "Shelf", archive: "Archive", view: "View", node: Node, after:
             for cookie, (name, known) in enumerate(names, 1)
             if known.listed and cookie > after and (entry := named(view, node, known.kind)) is not None
         ]
-        return iter([(name, *entry, cookie) for name, entry, cookie in found])
+        return iter([entry.entry(name, cookie) for name, entry, cookie in found])
     mtime_ns = view.instance_inode(node.number).mtime_ns
     if node.kind == web.BELOW:
         return _frames(_parts(shelf, node.number), archive.settings.boundary, node.number, mtime_ns, after)

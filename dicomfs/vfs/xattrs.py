@@ -27,14 +27,17 @@ LISTED: Final = (
 _PATIENT_ID: Final = b"0010,0020"
 
 QUICK: Final = frozenset(LISTED)
-"""What the catalog answers without touching a pack."""
+"""What the catalog answers of an instance without touching a pack."""
 
 REFUSED: Final = (b"system.", b"security.", b"trusted.")
 """Namespaces that no node of any tree has: `ls -l` asks for them two or three times an entry."""
 
 
 def names(archive: "Archive", ino: INode) -> list[bytes]:
-    """Return the names that are listed for a node: none but for an instance."""
+    """Return the names that are listed for a node: none but for an instance.
+
+    A file that was derived from one has what its own header says, if it is asked: to list it would take reading that.
+    """
     try:
         held = _identifiers(archive, ino)
     except NotFound:
@@ -45,13 +48,22 @@ def names(archive: "Archive", ino: INode) -> list[bytes]:
 def value(archive: "Archive", ino: INode, name: bytes) -> bytes | None:
     """Return an attribute of an instance, None where it has none of that name."""
     try:
-        if name in QUICK:
+        if is_quick(archive, ino, name):
             return _identifiers(archive, ino).get(name)
         if name.startswith(PREFIX):
             return _stored(archive, ino, name[len(PREFIX) :])
     except NotFound:
         pass
     return None
+
+
+def is_quick(archive: "Archive", ino: INode, name: bytes) -> bool:
+    """Say whether the catalog answers; of a file that was derived from an instance it has nothing to tell."""
+    if name not in QUICK:
+        return False
+    with archive.view() as view:
+        node = view.node(ino)
+    return node is None or not node.is_derived
 
 
 def _identifiers(archive: "Archive", ino: INode) -> dict[bytes, bytes]:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from dicomfs.dicom.describe import describe
-from dicomfs.dicom.values import keyword_tag, text_of
+from dicomfs.dicom.values import keyword_tag, text_of, texts_of
 from dicomfs.errors import UsageError
 from tests.dicom.build import (
     BIG,
@@ -171,3 +171,13 @@ def test_pydicom_is_not_loaded_for_the_catalogs_attributes() -> None:
         "assert not {'pydicom', 'numpy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_several_attributes_are_read_at_once() -> None:
+    keywords = ["PatientID", "TransferSyntaxUID", "0019,100C", "PatientName", "0019,0010", "PatientID", "Rows"]
+    private = EXPLICIT.element(0x00190010, "LO", "SIEMENS MR HEADER ") + EXPLICIT.element(0x0019100C, "UN", b"1000")
+    elements = EXPLICIT.identity() + EXPLICIT.element(0x00100020, "LO", "7 ") + private
+    for data in (part10(elements), part10(deflated(elements), DEFLATED_UID), b"no DICOM", b""):
+        assert texts_of(data, keywords) == [text_of(data, keyword) for keyword in keywords]
+    assert texts_of(part10(elements), keywords)[2:] == ["1000", None, "SIEMENS MR HEADER", "7", None]
+    assert texts_of(part10(elements), []) == []

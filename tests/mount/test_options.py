@@ -31,6 +31,8 @@ ACCEPTED = {
         {"attr_timeout_s": 1.0, "entry_timeout_s": 2.5, "negative_timeout_s": 0.0},
     ),
     "nonempty": (["nonempty"], {"nonempty": True}),
+    "one_project": (["views=projects/DeID_a_20240101-000000"], {"views": ("projects/DeID_a_20240101-000000",)}),
+    "private_tables": (["private_tables"], {"private_tables": True}),
 }
 REFUSED = {
     "unknown": ("layout=x", "unknown mount option 'layout'"),

@@ -28,6 +28,7 @@ CONTRACTS = {
     "lmdb": "Only store.index knows lmdb",
     "pyfuse3": "Only mount knows pyfuse3 and trio",
     "trio": "Only mount knows pyfuse3 and trio",
+    "spreadsheets": "Only spreadsheets know openpyxl and xlsxwriter",
 }
 
 
@@ -60,6 +61,8 @@ CONTRACTS = {
         ("cli", "trio", "trio"),
         ("archive", "pyfuse3", "pyfuse3"),
         ("cli", "pyfuse3", "pyfuse3"),
+        ("archive", "openpyxl", "spreadsheets"),
+        ("vfs", "xlsxwriter", "spreadsheets"),
     ],
 )
 def test_import_contract(tree: Path, importer: str, imported: str, contract: str) -> None:

@@ -45,7 +45,7 @@ def test_listing_lookup_and_attributes_agree_on_every_node(stock: Stock, plant: 
         parent = pending.pop()
         cookies = []
         for name, ino, is_directory, size, mtime_ns, nlink, cookie in list(tree.entries(parent)):
-            listed = (ino, is_directory, size, mtime_ns, nlink)
+            listed = (ino, is_directory, size, mtime_ns, nlink, False)
             assert tree.attributes(ino) == tree.lookup(parent, name) == listed
             assert tree.lookup(ino, b".") == listed
             if is_directory or nlink == 1 or parent == PATIENTS:  # a document with two names has one parent of two
@@ -190,7 +190,7 @@ def test_changes_name_the_directories_touched_and_the_names_removed(stock: Stock
 
 def test_changes_too_far_back_make_everything_be_forgotten(stock: Stock, plant: Plant, tmp_path: Path) -> None:
     tree = plant(stock.archive)
-    tree._catalog._seq = -1
+    tree._catalog.seq = -1
     write_study(tmp_path / "new", instances=1, patient="DFS-3")
     add(stock.archive.path, tmp_path / "new")
     found = tree.changes()

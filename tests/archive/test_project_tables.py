@@ -1,0 +1,419 @@
+"""The tables of projects: what they say, who may see it, and that they are made once and whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
+
+import openpyxl
+import pytest
+
+from dicomfs.archive import project_rows
+from dicomfs.archive.archive import Archive
+from dicomfs.archive.makers import Makers
+from dicomfs.archive.project_definition import Definition
+from dicomfs.archive.project_tables import (
+    DEID_METADATA,
+    FAILED_QUERIES,
+    HEADER_EXTRACTION,
+    LINKER,
+    METADATA,
+    RUN,
+    files_of,
+    forget,
+    made,
+    make,
+)
+from dicomfs.errors import NotFound, StorageFull
+from tests.archive.importing import add, run, tree
+from tests.archive.projecting import commit
+from tests.builders import make_instance, uid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+HEADERS = ("PatientID", "StudyDescription", "Rows", "0008,0060", "SOPInstanceUID", "WindowCenter")
+PHI = Definition(
+    "own", "2024-05-01T10:00:00Z", "20240501-100000", (("PatientID", "DFS-*"),), live=True, headers=HEADERS
+)
+DEID = PHI._replace(
+    live=False,
+    deid="basic",
+    source="Doe list.csv",
+    queries=(("A1", "", "", ""), ("SECRET-7", "", "", "")),
+    failed=((3, "SECRET-7\t\t", "no study with this accession number"), (4, "\t=4711\t2024-01-31", "no date")),
+)
+IDENTIFIED = ("DFS-1", "DFS-2", "Doe^Jane", "Roe^Anna", "20240131", "19700101", "Study 1", "SECRET", "4711", "Doe list")
+
+
+class Made(NamedTuple):
+    """A project in an archive, and a cache beside it."""
+
+    archive: Path
+    cache: Path
+    root: int
+
+    def path(self, kind: int) -> Path:
+        """Make a file, if it is not made."""
+        with Archive.open(self.archive) as opened:
+            make(opened, self.cache, (self.root, kind))
+            with opened.view() as view:
+                path = made(self.cache, view.project(self.root), kind)
+        assert path is not None
+        return path
+
+    def rows(self, kind: int, sheet: str) -> list[dict[str, str]]:
+        """Return the rows of a sheet by its columns; every cell is text."""
+        header, *rows = openpyxl.load_workbook(self.path(kind))[sheet].iter_rows(values_only=True)
+        assert all(value is None or isinstance(value, str) for row in rows for value in row)
+        return [{str(key): str(value or "") for key, value in zip(header, row, strict=True)} for row in rows]
+
+    def project(self) -> list[tuple[str, str]]:
+        """Return what metadata.xlsx says of the project."""
+        return [(row["Attribute"], row["Value"]) for row in self.rows(METADATA, "Project")]
+
+
+def numbers(archive: Path) -> list[int]:
+    return sorted(file.ino for file in tree(archive).values())
+
+
+def anonymous(patient: int, study: int, series: int, number: int) -> bytes:
+    """Return what a file of this kind becomes: three days earlier, another patient, other UIDs."""
+    attributes = {
+        "StudyDate": "20240128", "PatientBirthDate": "", "StudyDescription": "", "AccessionNumber": f"X{study}",
+        "StudyID": "", "SeriesInstanceUID": uid("new", patient, study, series),
+    }  # fmt: skip
+    return make_instance(
+        patient=f"ANON-{9 - patient}", patient_name="Anonymous", study=study, series=series, number=number,
+        attributes=attributes,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def filled(archive_path: Path, tmp_path: Path) -> Made:
+    """Two patients, three series of four instances in all."""
+    add(
+        archive_path,
+        make_instance(number=2),
+        make_instance(number=1),
+        make_instance(series=2, frames=2),
+        make_instance(patient="DFS-2", patient_name="Roe^Anna"),
+    )
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    return Made(archive_path, cache, 0)
+
+
+@pytest.fixture
+def phi(filled: Made) -> Made:
+    return filled._replace(root=commit(filled.archive, PHI, dict.fromkeys(numbers(filled.archive))))
+
+
+@pytest.fixture
+def deid(filled: Made) -> Made:
+    """The same, of which one instance of the first series is withheld."""
+    first, second, third, fourth = numbers(filled.archive)
+    members = {
+        first: "it may show burned-in text",
+        second: anonymous(1, 1, 1, 1),
+        third: anonymous(1, 1, 2, 1),
+        fourth: anonymous(2, 1, 1, 1),
+    }
+    return filled._replace(root=commit(filled.archive, DEID, members))
+
+
+def names(made: Made) -> dict[str, bool]:
+    """Return the files of a project, and whether each is private."""
+    with Archive.open(made.archive) as opened, opened.view() as view:
+        return {file.name: file.private for file in files_of(view.project(made.root))}
+
+
+def test_which_files_there_are_and_whose(phi: Made) -> None:
+    assert names(phi) == {"header_extraction.xlsx": False, "metadata.xlsx": False, "run.txt": False}
+    deid = phi._replace(root=commit(phi.archive, DEID, {}))
+    assert names(deid) == {
+        "deid_metadata.xlsx": False,
+        "failed_queries.csv": True,
+        "header_extraction.xlsx": False,
+        "linker.xlsx": True,
+        "metadata.xlsx": True,
+        "run.txt": False,
+    }
+    plain = phi._replace(root=commit(phi.archive, PHI._replace(headers=(), timestamp="later"), {}))
+    assert list(names(plain)) == ["metadata.xlsx", "run.txt"]
+    begun = phi._replace(root=commit(phi.archive, PHI._replace(timestamp="begun"), {}, placed=False))
+    assert names(begun) == {}
+
+
+def test_metadata_has_a_row_for_each_series(phi: Made) -> None:
+    rows = phi.rows(METADATA, "Series")
+    assert [(row["PatientID"], row["SeriesNumber"], row["Instances"]) for row in rows] == [
+        ("DFS-1", "1", "2"), ("DFS-1", "2", "1"), ("DFS-2", "1", "1")
+    ]  # fmt: skip
+    first = rows[0]
+    assert first["PatientName"] == "Doe^Jane"
+    assert first["StudyDate"] == "20240131"
+    assert first["StudyInstanceUID"] == uid("DFS-1", 1)
+    assert first["SeriesDescription"] == "Series 1"
+    assert first["Rows"] == "64"
+    assert first["ManufacturerModelName"] == ""
+    assert int(first["Bytes"]) == sum(len(make_instance(number=number)) for number in (1, 2))
+    assert "Withheld" not in first
+    assert ("condition", "PatientID=DFS-*") in phi.project()
+    assert ("goes on", "with each import") in phi.project()
+
+
+def test_metadata_before_and_after(deid: Made) -> None:
+    before, after = deid.rows(METADATA, "Series"), deid.rows(DEID_METADATA, "Series")
+    assert [(row["PatientID"], row["SeriesNumber"], row["Instances"], row["Withheld"]) for row in before] == [
+        ("DFS-1", "1", "1", "1"), ("DFS-1", "2", "1", "0"), ("DFS-2", "1", "1", "0")
+    ]  # fmt: skip
+    assert [column for column in before[0] if column != "Withheld"] == list(after[0])
+    # In the order of what it says itself.
+    assert [(row["PatientID"], row["SeriesNumber"], row["Instances"]) for row in after] == [
+        ("ANON-7", "1", "1"), ("ANON-8", "1", "1"), ("ANON-8", "2", "1")
+    ]  # fmt: skip
+    assert {row["PatientName"] for row in after} == {"Anonymous"}
+    assert deid.project()[5:11] == [
+        ("profile", "basic"), ("condition", "PatientID=DFS-*"), ("list", "Doe list.csv"), ("looked for", "2"),
+        ("failed", "2"), ("header", "PatientID"),
+    ]  # fmt: skip
+
+
+def test_the_linker_says_what_became_what(deid: Made) -> None:
+    patients = deid.rows(LINKER, "Patients")
+    columns = ("PatientID", "PatientName", "New-PatientID", "New-PatientName")
+    assert [tuple(row[column] for column in columns) for row in patients] == [
+        ("DFS-1", "Doe^Jane", "ANON-8", "Anonymous"), ("DFS-2", "Roe^Anna", "ANON-7", "Anonymous")
+    ]  # fmt: skip
+    studies = deid.rows(LINKER, "Studies")
+    assert [(row["StudyInstanceUID"], row["New-StudyInstanceUID"]) for row in studies] == [
+        (uid("DFS-1", 1), uid("ANON-8", 1)), (uid("DFS-2", 1), uid("ANON-7", 1))
+    ]  # fmt: skip
+    assert {(row["StudyDate"], row["New-StudyDate"], row["StudyDateShiftDays"]) for row in studies} == {
+        ("20240131", "20240128", "-3")
+    }
+    assert [(row["AccessionNumber"], row["New-AccessionNumber"]) for row in studies] == [("A1", "X1")] * 2
+    series = deid.rows(LINKER, "Series")
+    assert [(row["SeriesInstanceUID"], row["New-SeriesInstanceUID"]) for row in series] == [
+        (uid("DFS-1", 1, 1), uid("new", 1, 1, 1)),
+        (uid("DFS-1", 1, 2), uid("new", 1, 1, 2)),
+        (uid("DFS-2", 1, 1), uid("new", 2, 1, 1)),
+    ]
+    instances = deid.rows(LINKER, "Instances")
+    expected = [
+        (uid("DFS-1", 1, 1, 2), "", "quarantine/1.dcm", "it may show burned-in text"),
+        (uid("DFS-1", 1, 1, 1), uid("ANON-8", 1, 1, 1), "images/2.dcm", ""),
+        (uid("DFS-1", 1, 2, 1), uid("ANON-8", 1, 2, 1), "images/3.dcm", ""),
+        (uid("DFS-2", 1, 1, 1), uid("ANON-7", 1, 1, 1), "images/4.dcm", ""),
+    ]
+    columns = ("SOPInstanceUID", "New-SOPInstanceUID", "Path", "Withheld")
+    assert [tuple(row[column] for column in columns) for row in instances] == expected
+
+
+def test_of_what_is_withheld_nothing_became_anything(filled: Made) -> None:
+    members = dict.fromkeys(numbers(filled.archive), "no")
+    deid = filled._replace(root=commit(filled.archive, DEID, members))
+    assert {row["New-PatientID"] for row in deid.rows(LINKER, "Patients")} == {""}
+    assert {row["StudyDateShiftDays"] for row in deid.rows(LINKER, "Studies")} == {""}
+    assert len(deid.rows(LINKER, "Instances")) == 4
+    assert deid.rows(DEID_METADATA, "Series") == []
+    assert [row["Withheld"] for row in deid.rows(METADATA, "Series")] == ["2", "1", "1"]
+    assert deid.rows(HEADER_EXTRACTION, "Instances") == deid.rows(HEADER_EXTRACTION, "Studies") == []
+
+
+def test_header_extraction_of_instances_and_studies(phi: Made) -> None:
+    instances = phi.rows(HEADER_EXTRACTION, "Instances")
+    assert list(instances[0]) == [
+        "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "PatientID", "StudyDescription", "Rows", "0008,0060",
+        "WindowCenter", "Path",
+    ]  # fmt: skip
+    assert [(row["SOPInstanceUID"], row["0008,0060"], row["Path"]) for row in instances][1:3] == [
+        (uid("DFS-1", 1, 1, 1), "CT", "images/2.dcm"), (uid("DFS-1", 1, 2, 1), "CT", "images/3.dcm")
+    ]  # fmt: skip
+    studies = phi.rows(HEADER_EXTRACTION, "Studies")
+    assert [(row["StudyInstanceUID"], row["PatientID"], row["WindowCenter"]) for row in studies] == [
+        (uid("DFS-1", 1), "DFS-1", ""), (uid("DFS-2", 1), "DFS-2", "")
+    ]  # fmt: skip
+
+
+def test_different_values_of_a_study_are_a_list(filled: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(project_rows, "MOST_VALUES", 2)
+    add(filled.archive, *(make_instance(number=number, attributes={"KVP": number}) for number in range(3, 8)))
+    definition = PHI._replace(headers=("InstanceNumber", "SeriesDescription", "KVP"))
+    phi = filled._replace(root=commit(filled.archive, definition, dict.fromkeys(numbers(filled.archive))))
+    first, second = phi.rows(HEADER_EXTRACTION, "Studies")
+    assert json.loads(first["SeriesDescription"]) == ["Series 1", "Series 2"]
+    assert json.loads(first["KVP"]) == ["3.0", "4.0", "…"]
+    assert (second["InstanceNumber"], second["KVP"]) == ("1", "")
+
+
+def test_failed_queries(deid: Made) -> None:
+    with deid.path(FAILED_QUERIES).open(encoding="utf-8-sig", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["Row", "Accession Number", "MRN", "Date", "Failure Reason"],
+            ["3", "SECRET-7", "", "", "no study with this accession number"],
+            ["4", "", "'=4711", "2024-01-31", "no date"],
+        ]
+
+
+def test_run_txt_of_identified_instances(phi: Made) -> None:
+    lines = phi.path(RUN).read_text().splitlines()
+    size = sum(file.size for file in tree(phi.archive).values())
+    assert [line.split(None, 1) for line in lines if not line.startswith("header ")] == [
+        ["project", "PHI_own_20240501-100000"], ["name", "own"], ["timestamp", "20240501-100000"],
+        ["created", "2024-05-01T10:00:00Z"], ["goes", "on              with each import"],
+        ["profile", "none: identified"], ["condition", "PatientID=DFS-*"], ["dicomfs", "0.1.0"], ["patients", "2"],
+        ["studies", "2"], ["series", "3"], ["instances", "4"], ["bytes", f"{size}"],
+        ["file", "header_extraction.xlsx"], ["file", "metadata.xlsx"], ["file", "run.txt"],
+    ]  # fmt: skip
+
+
+def test_what_everybody_may_see_of_a_de_identified_project_tells_of_nobody(deid: Made) -> None:
+    lines = deid.path(RUN).read_text().splitlines()
+    assert "condition            PatientID" in lines
+    assert "list                 yes" in lines
+    assert "instances            3" in lines
+    assert "withheld             1" in lines
+    assert "                     1 it may show burned-in text" in lines
+    assert "file                 linker.xlsx (private)" in lines
+    with Archive.open(deid.archive) as opened, opened.view() as view:
+        public = [file for file in files_of(view.project(deid.root)) if not file.private]
+    assert len(public) == 3
+    for file in public:
+        path = deid.path(file.kind)
+        told = text_of_workbook(path) if file.name.endswith(".xlsx") else path.read_text()
+        found = {value for value in (*IDENTIFIED, uid("DFS-1", 1), uid("DFS-1", 1, 1, 1), "A1") if value in told}
+        assert found == set(), file.name
+
+
+def text_of_workbook(path: Path) -> str:
+    book = openpyxl.load_workbook(path)
+    return "\n".join(str(value) for sheet in book for row in sheet.iter_rows(values_only=True) for value in row)
+
+
+def test_files_are_made_once_whole_and_for_their_owner(deid: Made) -> None:
+    for kind in (METADATA, DEID_METADATA, LINKER, HEADER_EXTRACTION, FAILED_QUERIES, RUN):
+        path = deid.path(kind)
+        assert path.stat().st_mode & 0o777 == 0o600
+        content, status = path.read_bytes(), path.stat()
+        assert deid.path(kind).stat().st_ino == status.st_ino
+        path.unlink()
+        assert deid.path(kind).read_bytes() == content
+    assert (deid.cache / "projects").stat().st_mode & 0o777 == 0o700
+    assert len(list((deid.cache / "projects").iterdir())) == 6
+    forget(deid.cache, deid.root // 10)
+    assert len(list((deid.cache / "projects").iterdir())) == 6
+    forget(deid.cache, deid.root)
+    assert list((deid.cache / "projects").iterdir()) == []
+
+
+def test_a_project_that_goes_on_gets_new_files(phi: Made) -> None:
+    old = {kind: phi.path(kind) for kind in (METADATA, RUN)}
+    with Archive.open(phi.archive) as opened, opened.view() as view:
+        state = view.project(phi.root)
+    later = state._replace(through=state.through + 7)
+    assert made(phi.cache, state, METADATA) == old[METADATA]
+    assert made(phi.cache, later, METADATA) is None
+    stale = old[METADATA].rename(old[METADATA].with_name(old[METADATA].name.replace(f"-{state.through}-", "-1024-")))
+    new = phi.path(METADATA)
+    assert new == old[METADATA]
+    assert not stale.exists()
+    assert old[RUN].exists()
+
+
+def test_what_is_asked_for_in_vain(phi: Made) -> None:
+    with Archive.open(phi.archive) as opened:
+        for args in ((phi.root, LINKER), (phi.root, 99), (phi.root + 1, METADATA)):
+            with pytest.raises(NotFound):
+                make(opened, phi.cache, args)
+    assert not list(phi.cache.rglob("*"))
+
+
+def test_what_was_left_by_who_was_killed_is_removed(phi: Made) -> None:
+    directory = phi.cache / "projects"
+    for name in (".old", ".new"):
+        (directory / name).mkdir(parents=True)
+        (directory / name / "rows").write_text("Doe^Jane")
+    os.utime(directory / ".old", (0, 0))
+    phi.path(METADATA)
+    assert sorted(path.name for path in directory.iterdir() if path.is_dir()) == [".new"]
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(phi: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(project_rows, "series_by_source", full)
+    with Archive.open(phi.archive) as opened, pytest.raises(StorageFull, match="No space left on device"):
+        make(opened, phi.cache, (phi.root, METADATA))
+    assert list((phi.cache / "projects").iterdir()) == []
+
+
+def test_processes_make_them(deid: Made) -> None:
+    makers = Makers(deid.archive, deid.cache, 1)
+    try:
+        makers.make(("project_table", (deid.root, LINKER)))
+        with pytest.raises(NotFound):
+            makers.make(("project_table", (deid.root, 99)))
+    finally:
+        makers.close()
+    (path,) = (deid.cache / "projects").iterdir()
+    content = path.read_bytes()
+    path.unlink()
+    assert deid.path(LINKER).read_bytes() == content
+
+
+HOSTILE = ["=1+1", "<r><t>x</t></r>", "a\x1b[2J", "x" * 10_000, "山^=太郎", "\\", "@x", "Doe^\u202eJane"]
+
+
+def test_hostile_values_are_text(filled: Made) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom says what is wrong with them
+        for number, value in enumerate(HOSTILE):
+            told = dict.fromkeys(("PatientID", "PatientName", "StudyDescription", "SeriesDescription"), value)
+            add(filled.archive, make_instance(number=number, study=number, series=number, attributes=told))
+    definition = PHI._replace(headers=("StudyDescription", "PatientName"), where=(("PatientID", "=1\r\n2"),))
+    phi = filled._replace(root=commit(filled.archive, definition, dict.fromkeys(numbers(filled.archive))))
+    rows = phi.rows(METADATA, "Series")
+    assert len(rows) == 3 + len(HOSTILE)
+    assert {row["SeriesDescription"] for row in rows} > {"=1+1", " <r><t>x</t></r>", "x" * 10_000, "@x"}
+    assert len(phi.rows(HEADER_EXTRACTION, "Instances")) == 4 + len(HOSTILE)
+    assert "condition            PatientID==1\\r\\n2\n" in phi.path(RUN).read_text()
+
+
+def test_a_series_of_two_patients_is_two(filled: Made) -> None:
+    add(filled.archive, *(make_instance(number=number, attributes={"PatientID": "B"}) for number in (8, 9)))
+    phi = filled._replace(root=commit(filled.archive, PHI._replace(live=False), dict.fromkeys(numbers(filled.archive))))
+    expected = [("B", "1", "2"), ("DFS-1", "1", "2"), ("DFS-1", "2", "1"), ("DFS-2", "1", "1")]
+    for number in (8, 1):
+        rows = phi.rows(METADATA, "Series")
+        assert [(row["PatientID"], row["SeriesNumber"], row["Instances"]) for row in rows] == expected
+        assert len(phi.rows(HEADER_EXTRACTION, "Instances")) == 6
+        # What is replaced elsewhere stays in a project that is frozen.
+        told = {"PatientID": "B"} if number == 8 else {}
+        add(filled.archive, make_instance(number=number, seed="new", attributes=told), on_conflict="replace")
+        forget(phi.cache, phi.root)
+
+
+@pytest.mark.corpus
+@pytest.mark.slow
+def test_tables_of_the_corpus(archive_path: Path, corpus: Path, tmp_path: Path) -> None:
+    run(archive_path, corpus, jobs=2)
+    members: Mapping[int, bytes | str | None] = dict.fromkeys(numbers(archive_path))
+    (tmp_path / "cache").mkdir()
+    phi = Made(archive_path, tmp_path / "cache", commit(archive_path, PHI, members))
+    rows = phi.rows(METADATA, "Series")
+    assert sum(int(row["Instances"]) for row in rows) == len(members)
+    instances = phi.rows(HEADER_EXTRACTION, "Instances")
+    assert len({row["Path"] for row in instances}) == len(members)
+    with Archive.open(archive_path) as opened, opened.view() as view:
+        uids = {str(view.instance(ino).attributes["SOPInstanceUID"]) for ino in members}
+    assert {row["SOPInstanceUID"] for row in instances} == uids
+    assert f"instances            {len(members)}\n" in phi.path(RUN).read_text()
+    deid = phi._replace(root=commit(archive_path, DEID, dict.fromkeys(members, "not now")))
+    assert {row["SOPInstanceUID"] for row in deid.rows(LINKER, "Instances")} == uids
