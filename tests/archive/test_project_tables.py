@@ -13,6 +13,7 @@ import pytest
 
 from dicomfs.archive import project_rows
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.check import check
 from dicomfs.archive.makers import Makers
 from dicomfs.archive.project_definition import Definition
 from dicomfs.archive.project_tables import (
@@ -27,13 +28,14 @@ from dicomfs.archive.project_tables import (
     made,
     make,
 )
+from dicomfs.archive.values import values_of
 from dicomfs.errors import NotFound, StorageFull
 from tests.archive.importing import add, run, tree
-from tests.archive.projecting import commit
+from tests.archive.projecting import commit, de_identified
 from tests.builders import make_instance, uid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 HEADERS = ("PatientID", "StudyDescription", "Rows", "0008,0060", "SOPInstanceUID", "WindowCenter")
@@ -400,20 +402,70 @@ def test_a_series_of_two_patients_is_two(filled: Made) -> None:
         forget(phi.cache, phi.root)
 
 
+@pytest.fixture(scope="module")
+def of_corpus(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """The whole corpus, in an archive with a cache; a project is made of it by who needs one."""
+    root = tmp_path_factory.mktemp("corpus")
+    Archive.init(root / "archive")
+    run(root / "archive", corpus, jobs=2)
+    (root / "cache").mkdir()
+    yield Made(root / "archive", root / "cache", 0)
+    assert check(root / "archive").problems == []
+
+
 @pytest.mark.corpus
 @pytest.mark.slow
-def test_tables_of_the_corpus(archive_path: Path, corpus: Path, tmp_path: Path) -> None:
-    run(archive_path, corpus, jobs=2)
-    members: Mapping[int, bytes | str | None] = dict.fromkeys(numbers(archive_path))
-    (tmp_path / "cache").mkdir()
-    phi = Made(archive_path, tmp_path / "cache", commit(archive_path, PHI, members))
+def test_tables_of_the_corpus(of_corpus: Made) -> None:
+    members = dict.fromkeys(numbers(of_corpus.archive))
+    phi = of_corpus._replace(root=commit(of_corpus.archive, PHI, members))
     rows = phi.rows(METADATA, "Series")
     assert sum(int(row["Instances"]) for row in rows) == len(members)
     instances = phi.rows(HEADER_EXTRACTION, "Instances")
     assert len({row["Path"] for row in instances}) == len(members)
-    with Archive.open(archive_path) as opened, opened.view() as view:
-        uids = {str(view.instance(ino).attributes["SOPInstanceUID"]) for ino in members}
-    assert {row["SOPInstanceUID"] for row in instances} == uids
+    assert {row["SOPInstanceUID"] for row in instances} == {said["SOPInstanceUID"] for said in originals(phi, members)}
     assert f"instances            {len(members)}\n" in phi.path(RUN).read_text()
-    deid = phi._replace(root=commit(archive_path, DEID, dict.fromkeys(members, "not now")))
-    assert {row["SOPInstanceUID"] for row in deid.rows(LINKER, "Instances")} == uids
+
+
+IDENTIFYING = (
+    "PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID", "StudyDate", "StudyID",
+    "StudyDescription", "SeriesInstanceUID", "SOPInstanceUID", "InstitutionName", "ReferringPhysicianName",
+    "StationName", "OperatorsName", "StudyComments",
+)  # fmt: skip
+
+
+def originals(made: Made, members: Iterable[int]) -> list[dict[str, str]]:
+    """Return what the imported instances say."""
+    with Archive.open(made.archive) as opened:
+        found = [[value or "" for value in values_of(opened, ino, IDENTIFYING)] for ino in members]
+    return [dict(zip(IDENTIFYING, values, strict=True)) for values in found]
+
+
+@pytest.mark.corpus
+@pytest.mark.slow
+def test_public_tables_of_the_corpus_tell_of_nobody(of_corpus: Made) -> None:
+    members = {ino: de_identified(of_corpus.archive, ino) for ino in numbers(of_corpus.archive)}
+    definition = DEID._replace(deid="basic,modified-dates", headers=IDENTIFYING)
+    deid = of_corpus._replace(root=commit(of_corpus.archive, definition, members))
+    shown = [ino for ino, what in members.items() if isinstance(what, bytes)]
+    assert 300 < len(shown) < len(members)
+    said = originals(deid, members)
+    # By column: what was a station's name may be a model's. A day that was moved may be one that was there before.
+    private = {key: {one[key] for one in said} - {""} for key in IDENTIFYING if "Date" not in key}
+    for rows in (deid.rows(DEID_METADATA, "Series"), deid.rows(HEADER_EXTRACTION, "Instances")):
+        told = {key: {row.get(key, "") for row in rows} & values for key, values in private.items()}
+        assert {key: values for key, values in told.items() if values} == {}
+    text = deid.path(RUN).read_text()
+    long = {value for values in private.values() for value in values if len(value) > 7}
+    assert {value for value in long if value in text} <= set(IDENTIFYING)  # which is what some descriptions say
+    assert f"instances            {len(shown)}\n" in text
+    assert f"withheld             {len(members) - len(shown)}\n" in text
+    instances = deid.rows(LINKER, "Instances")
+    assert len(instances) == len(members)
+    assert {row["SOPInstanceUID"] for row in instances} == {one["SOPInstanceUID"] for one in said}
+    extracted = {row["SOPInstanceUID"] for row in deid.rows(HEADER_EXTRACTION, "Instances")}
+    assert {row["New-SOPInstanceUID"] for row in instances if not row["Withheld"]} == extracted
+    shifts = {row["PatientID"]: set[str]() for row in deid.rows(LINKER, "Patients")}
+    for row in deid.rows(LINKER, "Studies"):
+        shifts[row["PatientID"]] |= {row["StudyDateShiftDays"]} - {""}
+    assert all(len(days) < 2 for patient, days in shifts.items() if patient)
+    assert sum(map(len, shifts.values())) > 10
