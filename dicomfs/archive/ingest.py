@@ -24,13 +24,12 @@ from isal.isal_zlib import crc32
 
 from dicomfs.archive import archive as archives
 from dicomfs.archive import inputs as sources
-from dicomfs.archive import quarantine, tables
+from dicomfs.archive import layouts, projects, quarantine, tables
 from dicomfs.archive.claims import Claims
 from dicomfs.archive.committing import Opened
 from dicomfs.archive.dryrun import dry_run
 from dicomfs.archive.fold import Fold, fold_meta
 from dicomfs.archive.inputs import Input
-from dicomfs.archive.layouts import catch_up
 from dicomfs.archive.outcome import ImportReport, Outcome
 from dicomfs.archive.quarantine import SourceLost
 from dicomfs.archive.records import Records
@@ -167,7 +166,9 @@ class _Coordinator:
                             if interrupts.signal:
                                 break
                 self._commit()
-                catch_up(Opened(self._store, self._writer, self._by))
+                opened = Opened(self._store, self._writer, self._by)
+                layouts.catch_up(opened)
+                projects.catch_up(self._root, opened, self._results.warn, jobs, lambda: bool(interrupts.signal))
                 self._writer.close()
                 if interrupts.signal:
                     self._results.report.interrupted = interrupts.signal

@@ -77,11 +77,11 @@ def main(arguments: list[str], jobs: Mapping[str, Make] = JOBS) -> None:
     """Work until there is no more to do."""
     end = socket.socket(fileno=int(arguments[0]))
     os.close(int(arguments[1]))
-    _be_quiet()
+    be_quiet()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     # When the machine has no memory left, this goes before the drive that it works for.
-    _try_write("/proc/self/oom_score_adj", _FIRST_TO_GO)
-    threading.Thread(target=_end_with, args=(end.fileno(),), daemon=True).start()
+    try_write("/proc/self/oom_score_adj", _FIRST_TO_GO)
+    threading.Thread(target=end_with, args=(end.fileno(),), daemon=True).start()
     channel = Channel(end)
     cache = Path(arguments[3])
     try:
@@ -135,7 +135,7 @@ def _longest(archive: Archive, name: str, args: tuple[int, ...]) -> int:
     return 0
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
     """Let nothing that a library has to say reach a log: it may be values of patients."""
     if os.environ.get("DICOMFS_DEBUG") == "1":
         return
@@ -145,7 +145,7 @@ def _be_quiet() -> None:
     os.close(nowhere)
 
 
-def _end_with(number: int) -> None:
+def end_with(number: int) -> None:
     """End this process when the other side is gone: a job in work is not wanted any more."""
     gone = select.poll()
     gone.register(number, 0)  # a hang-up is told in any case
@@ -153,7 +153,8 @@ def _end_with(number: int) -> None:
     os._exit(1)
 
 
-def _try_write(path: str, text: str) -> None:
+def try_write(path: str, text: str) -> None:
+    """Write to a file of the kernel, if it may be written."""
     try:
         with open(path, "w") as file:
             file.write(text)

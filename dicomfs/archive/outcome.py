@@ -57,6 +57,8 @@ class ImportReport:
     """The signal that ended the run, or 0."""
     not_imported: int = 0
     """Conflicting files that were kept out although nobody asked for that."""
+    warnings: list[str] = field(default_factory=list)
+    """What is not as it should be though all files are there: a live project that could not be gone on with."""
     explicit_skipped: int = 0
     """Inputs named themselves that are no DICOM instances."""
 

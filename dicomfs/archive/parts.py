@@ -19,7 +19,7 @@ from dicomfs.dicom.frames import Frames, find_frames
 from dicomfs.dicom.part10 import Part10
 from dicomfs.errors import Damaged
 
-_MAPPED_FROM: Final = 1 << 16
+MAPPED_FROM: Final = 1 << 16
 """Shorter data is put together in memory that is not returned page by page."""
 _MAP_NORESERVE: Final = 0x4000
 """Linux: pages are counted when they are written, which most of these never are."""
@@ -168,27 +168,27 @@ def _skeleton(file: InstanceFile) -> tuple[Data, bool]:
     """Return a file with zeros where its blobs lie, and whether its header is there: not if it was kept whole."""
     literals = list(file.literals())
     exact = bool(literals) and literals[0][0] == 0
-    if file.size < _MAPPED_FROM:
+    if file.size < MAPPED_FROM:
         short = bytearray(file.size)
         for start, literal in literals:
             short[start : start + len(literal)] = literal
         return memoryview(short), exact
-    room = _room(file.size)
+    mapped = room(file.size)
     for start, literal in literals:
-        room[start : start + len(literal)] = literal
-    return room, exact
+        mapped[start : start + len(literal)] = literal
+    return mapped, exact
 
 
 def _whole(file: InstanceFile) -> Data:
     """Return a file's real bytes, as many as there may be in memory, and zeros after them."""
-    room = _room(file.size)
+    mapped = room(file.size)
     for start in range(0, min(file.size, _WHOLE_AT_MOST), _STEP):
         data = file.read(start, _STEP)
-        room[start : start + len(data)] = data
-    return room
+        mapped[start : start + len(data)] = data
+    return mapped
 
 
-def _room(size: int) -> mmap.mmap:
+def room(size: int) -> mmap.mmap:
     """Return zeros that take memory page by page, where something is written."""
     try:
         return mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)

@@ -117,6 +117,11 @@ def chosen(
             yield from _in_study(archive, key, Level.INSTANCE, conditions.of(patient))
 
 
+def require(where: Iterable[tuple[str, str]]) -> None:
+    """Raise UsageError for conditions that cannot be asked."""
+    _Conditions(where)
+
+
 def below(archive: Archive, study: int, level: Level, *, patient: int | None = None) -> Iterator[Match]:
     """Yield all series or all instances of one study, or the study itself; of one patient's, if named."""
     return _in_study(archive, study, level, _Conditions((), patient))

@@ -88,6 +88,12 @@ class Results:
                 self._tell(result)
         self._waiting = []
 
+    def warn(self, what: str) -> None:
+        """Tell of what is not as it should be though all files are there."""
+        self.report.warnings.append(what)
+        if self.run is not None:
+            self.run.log(what)
+
     def stop(self, why: str, rest: Iterator[Input]) -> None:
         """The run ends before its inputs do: every one that is left gets its result all the same."""
         self.report.stopped = why

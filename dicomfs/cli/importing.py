@@ -185,6 +185,7 @@ def _json(report: ImportReport, kept: list[FileResult]) -> Json:
         "run_directory": str(report.run_directory) if report.run_directory else None,
         "stopped": report.stopped,
         "interrupted": report.interrupted,
+        "warnings": [*report.warnings],
         "files": [
             {
                 "source": result.source,
@@ -210,6 +211,8 @@ def _print(report: ImportReport, *, dry_run: bool) -> None:
         rate = f" at {size_text(int(report.bytes_in / report.seconds))}/s" if report.seconds and report.bytes_in else ""
         stored = f"{size_text(report.bytes_in)} in, {size_text(report.bytes_stored)} stored"
         write(f"{line}; {stored}, {report.seconds:.1f} s{rate}")
+    for warning in report.warnings:
+        note(warning)
     if report.interrupted:
         note("interrupted; run the same command again to go on")
     elif report.stopped:
