@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from dicomfs.archive.archive import NO_BASE, Archive
+from dicomfs.archive.archive import NO_BASE
 from dicomfs.archive.fold import Fold
 from dicomfs.archive.fold_projects import DerivedRow
 from dicomfs.archive.ingest import open_for_writing
-from dicomfs.archive.layout_values import patient_identity
-from dicomfs.archive.parts import Parts
 from dicomfs.archive.project_definition import Definition, to_json
 from dicomfs.archive.records import Records
-from dicomfs.dicom.deidentify import Profile, Pseudonyms, Range, Refused, deidentify
 from dicomfs.store import recipe
 from dicomfs.store.writer import Writer
 
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-KEY = bytes(range(32))
 TIME_NS = 1_700_000_000 * 10**9
 
 
@@ -71,21 +67,3 @@ def commit(
     writer.close()
     store.close()
     return root
-
-
-def de_identified(archive: Path, ino: int, profile: str = "basic,modified-dates") -> bytes | str:
-    """Return the file that an instance becomes, or why it does not."""
-    with Archive.open(archive) as opened:
-        with opened.view() as view:
-            instance = view.instance(ino)
-            study = view.study(view.series(instance.series).study)
-            patient = view.patient(study.patient)
-        identity = patient_identity(patient.attributes, str(study.attributes["StudyInstanceUID"]))
-        parts = Parts.open(opened, ino)
-        try:
-            pieces = deidentify(
-                parts.data, parts.part10, parts.read, identity, Profile.parse(profile), Pseudonyms(KEY)
-            )  # fmt: skip
-        except Refused as refused:
-            return str(refused)
-        return b"".join(parts.read(*one) if isinstance(one, Range) else one for one in pieces)
