@@ -32,7 +32,7 @@ Row: TypeAlias = "tuple[Cell, ...]"
 MAX_FILE: Final = 64 << 20
 MAX_INFLATED: Final = 256 << 20
 MAX_PARTS: Final = 4096
-MAX_ROWS: Final = 200_000
+MAX_ROWS: Final = 100_000
 MAX_COLUMNS: Final = 256
 MAX_CELL: Final = 1024
 """Nothing that a list is about is longer; the rest of a cell is not looked at."""

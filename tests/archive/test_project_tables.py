@@ -455,14 +455,16 @@ def test_tables_of_a_project_that_was_made_of_a_list(real: Made) -> None:
 
 def test_what_an_import_brings_is_in_the_tables_of_a_live_project(filled: Made) -> None:
     wanted = Wanted(name="own", where=PHI.where, live=True, headers=HEADERS)
-    live = filled._replace(root=projects.create(filled.archive, wanted, jobs=1).state.root)
+    live = Made(filled.archive, filled.archive / "cache", projects.create(filled.archive, wanted, jobs=1).state.root)
     first = live.path(METADATA)
     assert [row["Instances"] for row in live.rows(METADATA, "Series")] == ["2", "1", "1"]
     add(filled.archive, make_instance(number=7), make_instance(series=3), make_instance(patient="OTHER"))
     assert [row["Instances"] for row in live.rows(METADATA, "Series")] == ["3", "1", "1", "1"]
     assert len(live.rows(HEADER_EXTRACTION, "Instances")) == 6
     assert not first.exists()
+    assert len(list((live.cache / "projects").iterdir())) == 2
     projects.remove(filled.archive, "own")
+    assert list((live.cache / "projects").iterdir()) == []
     assert names(live) == {}
     with Archive.open(live.archive) as opened, pytest.raises(NotFound):
         make(opened, live.cache, (live.root, METADATA))
