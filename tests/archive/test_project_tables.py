@@ -484,6 +484,16 @@ def of_corpus(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 EVERYTHING = (("Modality", "*"),)
 
 
+def test_a_study_whose_files_disagree_is_one(filled: Made) -> None:
+    for number, day in enumerate(("20240203", "20240131", "20240203"), start=4):
+        add(filled.archive, make_instance(series=number, attributes={"StudyDate": day}))
+    add(filled.archive, make_instance(study=2, attributes={"StudyDate": "20240201"}))
+    deid = filled._replace(root=commit(filled.archive, DEID, dict.fromkeys(numbers(filled.archive), "no")))
+    studies = [row["StudyInstanceUID"] for row in deid.rows(LINKER, "Studies")]
+    assert studies == [uid("DFS-1", 1), uid("DFS-1", 2), uid("DFS-2", 1)]
+    assert [row["SeriesNumber"] for row in deid.rows(METADATA, "Series")] == ["1", "2", "4", "5", "6", "1", "1"]
+
+
 @pytest.mark.corpus
 @pytest.mark.slow
 def test_tables_of_the_corpus(of_corpus: Made) -> None:
