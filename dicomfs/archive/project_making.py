@@ -4,7 +4,7 @@ A commit holds so many members, or bytes, or seconds of work. What is in the pro
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,8 +23,9 @@ from dicomfs.archive.layout_values import patient_identity
 from dicomfs.archive.layouts import Lacking
 from dicomfs.archive.outcome import Progress
 from dicomfs.archive.placing import free_name
-from dicomfs.archive.project_definition import Definition, to_json
-from dicomfs.archive.project_members import choose, walk
+from dicomfs.archive.project_definition import Definition, Failed, to_json
+from dicomfs.archive.project_lists import ListQuery, resolve, stored_failed
+from dicomfs.archive.project_members import choose, shuffled, walk
 from dicomfs.store.recipe import BlobId
 
 COMMIT_LINKS: Final = 4096
@@ -90,11 +91,17 @@ class Making(Committing):
         self.commit()
         return self.view.project(root)
 
+    def failed(self, listed: Sequence[ListQuery]) -> tuple[Failed, ...]:
+        """Return the rows of a list that find nothing."""
+        return stored_failed(resolve(self._archive, listed).failed)
+
     def go_on(self, state: ProjectState, progress: OnProgress | None = None) -> Done:
         """Add what belongs to a project and is not in it."""
         key = project_keys.read(self._path, state.root) if state.definition.deid else b""
         through = self.fold.next - 1
         found = choose(self._archive, state.root, state.definition, state.through)
+        if key:
+            found = shuffled(self.view, found, key)
         members = walk(lambda: self.view, found, layout_of(state.definition))
         adding = _Adding(self, state, progress, found.instances)
         self._since = time.monotonic()

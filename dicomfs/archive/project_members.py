@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from dicomfs.archive import tables
 from dicomfs.archive.layouts import in_order
+from dicomfs.archive.project_lists import ANY, from_stored, resolve
 from dicomfs.archive.query import chosen
 from dicomfs.archive.tables import INSTANCE, U64
 
@@ -48,6 +50,18 @@ def choose(archive: Archive, root: int, definition: Definition, after: int = 0) 
     return Chosen(series, count, len(studies))
 
 
+def shuffled(view: View, found: Chosen, key: bytes) -> Chosen:
+    """Return the same with its studies in an order that only the key knows.
+
+    They come in the order of patients' names, which inode numbers, listings and suffixes of names would tell.
+    """
+
+    def order(series: int) -> bytes:
+        return hmac.digest(key, b"order\0%d" % view.series(series).study, "sha256")
+
+    return found._replace(series={series: found.series[series] for series in sorted(found.series, key=order)})
+
+
 def walk(views: Callable[[], View], found: Chosen, layout: Layout) -> Iterator[Lacking]:
     """Walk what was chosen, each series in the order of slices; `views` gives the view to look at."""
     for series, numbers in found.series.items():
@@ -67,8 +81,6 @@ def _listed(archive: Archive, definition: Definition) -> dict[int, list[int | No
     """Return the studies that a list names, each with the patients whose instances are meant."""
     if not definition.queries and not definition.source:
         return None
-    from dicomfs.archive.project_lists import ANY, from_stored, resolve
-
     found: dict[int, list[int | None]] = {}
     for study, patient in sorted(resolve(archive, from_stored(definition.queries)).studies):
         found.setdefault(study, []).append(None if patient == ANY else patient)

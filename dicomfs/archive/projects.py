@@ -10,6 +10,7 @@ the end of each import.
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from dicomfs.archive.archive import Archive
 from dicomfs.archive.by_project import ProjectState
 from dicomfs.archive.committing import Committing, Opened, writing
 from dicomfs.archive.project_definition import Asked, Condition, Definition, Failed
+from dicomfs.archive.project_lists import ListQuery
 from dicomfs.archive.project_making import Done, Making, OnProgress
 from dicomfs.archive.project_members import Chosen, choose
 from dicomfs.errors import DicomfsError, StorageFull, UsageError
@@ -58,13 +60,15 @@ def create(
     wanted: Wanted,
     progress: OnProgress | None = None,
     *,
+    listed: Sequence[ListQuery] = (),
     jobs: int = 0,
     wait_s: float = 0.0,
     module: str = "",
 ) -> Done:
     """Make a project; go on with one that was asked for in the same way and not finished.
 
-    `module` is what the processes run that de-identify, for tests.
+    `listed` are the rows of the list, of which those that find nothing are told in the project. `module` is what the
+    processes run that de-identify, for tests.
     """
     wanted = _understood(wanted)
     with writing(archive_path, "dicomfs project create", wait_s) as opened:
@@ -74,7 +78,7 @@ def create(
         if state is None:
             if sum(one.on for one in states) >= MAX_PROJECTS:
                 raise UsageError(f"an archive can have {MAX_PROJECTS} projects; remove one first")
-            state = making.begin(_definition(wanted, time.time()))
+            state = making.begin(_definition(replace(wanted, failed=making.failed(listed)), time.time()))
         return making.go_on(state, progress)
 
 
@@ -144,6 +148,13 @@ def listed(archive: Archive) -> list[Listed]:
                 reasons = [bool(member.reason) for member in view.members(state.root)]
                 found.append(Listed(state, len(reasons) - sum(reasons), sum(reasons)))
     return found
+
+
+def withheld(archive: Archive, root: int) -> Counter[str]:
+    """Return why instances are withheld from a project, and how many for each reason, the most first."""
+    with archive.view() as view:
+        found = Counter(member.reason for member in view.members(root) if member.reason)
+    return Counter(dict(found.most_common()))
 
 
 def find(states: Sequence[ProjectState], name: str) -> ProjectState:

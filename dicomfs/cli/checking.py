@@ -23,7 +23,7 @@ _DAMAGED = 3
 _TOLD = 20
 """How many problems of a kind are told one by one."""
 _REINDEX = re.compile(r"[;,] run 'dicomfs (reindex|check)'[^;]*$")
-_IN_PACKS = frozenset({"pack", "commit", "blob", "instance"})
+_IN_PACKS = frozenset({"pack", "commit", "blob", "instance", "derived"})
 
 
 @click.command("check")
@@ -48,6 +48,7 @@ def check_command(*, archive: Path, verify_files: bool, verbose: bool, as_json: 
       instance    a file that cannot be rebuilt, told by its SOP Instance UID; the pack that is hurt
                   is to be put back. Importing the file again does not repair it: the archive knows
                   it by its SHA-256, and takes it for present
+      derived     a de-identified file of a project; it is named by the instance it was made of
       quarantine  a file in ARCHIVE/quarantine; put it back from a copy
 
     \b
@@ -86,6 +87,8 @@ def _print(archive: Path, report: CheckReport, *, verbose: bool) -> None:
         for line in report.notes:
             note(line)
     looked_at = f"{counted(report.packs, 'pack')}, {counted(report.instances, 'file')}"
+    if report.derived:
+        looked_at += f", {counted(report.derived, 'derived file')}"
     if report.bytes_verified:
         looked_at += f", {size_text(report.bytes_verified)} verified"
     if report.problems:
@@ -126,6 +129,7 @@ def _print_json(report: CheckReport) -> None:
             "commits": report.commits,
             "blobs": report.blobs,
             "instances": report.instances,
+            "derived": report.derived,
             "bytes_verified": report.bytes_verified,
         }
     )

@@ -29,6 +29,7 @@ _COMMANDS = {
     "stats": "statistics",
     "reindex": "reindexing",
     "layout": "layouts",
+    "project": "projects",
     "render": "rendering",
     "serve": "serving",
     "nginx-conf": "serving",

@@ -19,6 +19,7 @@ from dicomfs.store import codec as codecs
 from dicomfs.store.index import Index
 from dicomfs.store.store import TABLES
 from tests.archive.importing import add, contents, flip, packs, sha256, tables
+from tests.archive.project_scenes import create
 from tests.builders import make_instance
 
 if TYPE_CHECKING:
@@ -76,9 +77,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         places["name"] = (places["plain blob"][0] - 66, 66)
         end = record + place.head.length
         places["central directory"] = (end, packs(path)[1].stat().st_size - end)
-    # And what makes the other tables hold something: an instance that trees of UIDs hide, and a layout.
+    # And what makes the other tables hold something: an instance that trees of UIDs hide, a layout, and a project.
     add(path, make_instance(patient="DFS-2", number=2, rows=48, columns=48, seed="beside"))
     switch_on(path, "own", "{PatientID}/{n}.dcm")
+    create(path, "own", (("Modality", "CT"),), deid="basic")
     assert check(path, verify_files=True) == check(path, verify_files=True)
     assert check(path, verify_files=True).problems == []
     return Whole(path, places, contents(path))
@@ -107,8 +109,8 @@ def kinds(report: CheckReport) -> set[str]:
 
 
 PARTS = {
-    "plain blob": {"blob", "instance"},
-    "coded blob": {"blob", "instance"},
+    "plain blob": {"blob", "instance", "derived"},
+    "coded blob": {"blob", "instance", "derived"},
     "base": {"blob", "instance"},
     "record head": {"commit", "index", "pack"},
     "table of blobs": {"commit", "index", "pack", "blob"},
@@ -155,9 +157,13 @@ def test_what_is_hurt_is_named(whole: Whole, copy: Path, part: str) -> None:
     offset, length = whole.places[part]
     flip(packs(copy)[1], offset + length - 3)
     report = check(copy, verify_files=True)
-    hurt = [problem.where for problem in report.problems if problem.kind == "instance"]
+    hurt = [problem.where for problem in report.problems if problem.kind in ("instance", "derived")]
+    named = set()
     with Archive.open(copy) as opened, opened.view() as view:
-        named = {f"instance {view.instance(ino).attributes['SOPInstanceUID']} (inode {ino})" for ino in whole.contents}
+        for ino in whole.contents:
+            source = view.source_of(ino)
+            uid = view.instance(source[0] if source else ino).attributes["SOPInstanceUID"]
+            named.add(f"{'file derived from ' if source else ''}instance {uid} (inode {ino})")
     assert len(hurt) >= 1
     assert set(hurt) <= named
     assert len(hurt) + assert_reads_back_or_fails(copy, whole) == len(whole.contents)
@@ -316,7 +322,9 @@ def test_what_a_crash_leaves_is_a_note(archive_path: Path) -> None:
 def test_counts_and_progress(whole: Whole) -> None:
     seen: list[Progress] = []
     report = check(whole.path, verify_files=True, progress=seen.append)
-    assert (report.packs, report.commits, report.instances) == (4, 5, len(whole.contents))
+    assert (report.packs, report.commits) == (5, 7)
+    assert (report.instances, report.derived) == (8, len(whole.contents) - 8)
+    assert report.derived == 4
     assert report.bytes_verified == sum(map(len, whole.contents.values()))
     assert report.blobs == sum(len(pack_names(path)) for path in packs(whole.path))
     assert seen

@@ -170,6 +170,18 @@ def test_suffixes_tell_nothing_of_what_was(archive_path: Path) -> None:
     assert second.removeprefix(f"{first}~") not in original
 
 
+def test_the_order_of_patients_is_not_that_of_their_names(archive_path: Path) -> None:
+    for letter in "ABCDEFGHIJ":
+        numbered(archive_path, 1, 2, patient=f"P-{letter}", patient_name=f"{letter}^X")
+    root = create(archive_path, deid=DEID).state.root
+    with Archive.open(archive_path) as opened, opened.view() as view:
+        shown = {member.shown: member.source for member in view.members(root)}
+    order = [shown[ino] for ino in sorted(shown)]
+    assert order != sorted(order)
+    # But the slices of a series lie together, and in order.
+    assert [second - first for first, second in zip(order[::2], order[1::2], strict=True)] == [1] * 10
+
+
 def test_what_is_withheld_is_in_quarantine(archive_path: Path) -> None:
     numbered(archive_path, 1, 2)
     add(archive_path, make_instance(number=3, attributes={"BurnedInAnnotation": "YES"}))
