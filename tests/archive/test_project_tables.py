@@ -17,7 +17,7 @@ from dicomfs.archive.archive import Archive
 from dicomfs.archive.check import check
 from dicomfs.archive.makers import Makers
 from dicomfs.archive.project_definition import Definition
-from dicomfs.archive.project_lists import read_queries, resolve, stored, stored_failed
+from dicomfs.archive.project_lists import read_queries, stored
 from dicomfs.archive.project_tables import (
     DEID_METADATA,
     FAILED_QUERIES,
@@ -418,14 +418,9 @@ def real(filled: Made) -> Made:
     """A project as users make one, of a list."""
     path = filled.archive.parent / "list.csv"
     path.write_text("Accession;MRN;Date\nA1;;\n;DFS-2;2024-01-31\nSECRET-7;;\n")
-    with Archive.open(filled.archive) as opened:
-        asked = read_queries(path)
-        failed = resolve(opened, asked).failed
-    wanted = Wanted(
-        name="own", deid=REAL, headers=HEADERS, where=PHI.where, source=path.name, queries=stored(asked),
-        failed=stored_failed(failed),
-    )  # fmt: skip
-    return filled._replace(root=projects.create(filled.archive, wanted, jobs=1).state.root)
+    asked = read_queries(path)
+    wanted = Wanted(name="own", deid=REAL, headers=HEADERS, where=PHI.where, source=path.name, queries=stored(asked))
+    return filled._replace(root=projects.create(filled.archive, wanted, listed=asked, jobs=1).state.root)
 
 
 def test_tables_of_a_project_that_was_made_of_a_list(real: Made) -> None:
