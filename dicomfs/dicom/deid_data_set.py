@@ -26,7 +26,9 @@ from dicomfs.dicom.deid_values import (
     dummy,
     has_controls,
     is_character_set,
+    is_icc_profile,
     is_legal,
+    may_be,
 )
 from dicomfs.dicom.dictionary import is_standard_uid
 from dicomfs.dicom.encoding import Data
@@ -38,6 +40,7 @@ _PIXEL_GROUP: Final = 0x7FE0
 _CODES_KEPT: Final = frozenset((0x00080008, 0x00080060))
 """Image Type and Modality: without them it is no image, and who is called ORIGINAL is not found by that."""
 _IMAGE_GROUP: Final = 0x0028
+_ICC_PROFILE: Final = 0x00282000
 _PADDING: Final = " \0"
 _UID_PADDING: Final = " \0\t\r\n"
 _KINDS: Final = {deid_rules.ACCESSION_NUMBER: "accession number", deid_rules.STUDY_ID: "study id"}
@@ -113,8 +116,7 @@ class Transformation:
             if action == deid_rules.REMOVE or element[4] is ENCAPSULATED:
                 continue
             vr, start, end, big, items = element
-            if vr not in rule.vrs:
-                vr = rule.vrs[0]
+            told, vr = vr, (vr if vr in rule.vrs else rule.vrs[0])
             if (items is None) is (vr == "SQ"):
                 continue  # a sequence that is none, or the other way round
             if items is not None:
@@ -125,7 +127,7 @@ class Transformation:
             if end - start > LARGE:
                 pieces += self._large(tag, vr, action, element)
                 continue
-            value = bytes(data[start:end])
+            value = bytes(data[start:end]) if told == vr or may_be(told, vr) else b""
             if big is not form.encoding.big:
                 value = swapped(value, 2 if vr == "AT" else NUMBERS.get(vr) or SAMPLES.get(vr, 1))
             new = self._value(rule, action, tag, vr, value, charset) if value else value
@@ -155,7 +157,7 @@ class Transformation:
     def _value(self, rule: Rule, action: int, tag: int, vr: str, value: bytes, charset: CharacterSet) -> bytes | None:
         """Return what becomes of a value that is not empty; None where the attribute goes with it."""
         if action == deid_rules.KEEP:
-            return value if self._is_kept(rule, vr, value) else b""
+            return value if self._is_kept(rule, tag, vr, value) else b""
         if action == deid_rules.KEEP_TEXT:
             return value if self._is_harmless(tag, vr, value, charset) else b""
         if action in (deid_rules.KEEP_UID, deid_rules.UID):
@@ -180,10 +182,10 @@ class Transformation:
             return value
         return None
 
-    def _is_kept(self, rule: Rule, vr: str, value: bytes) -> bool:
+    def _is_kept(self, rule: Rule, tag: int, vr: str, value: bytes) -> bool:
         if rule.most and vr in NUMBERS and len(value) > rule.most * NUMBERS[vr]:
             return False
-        return is_legal(vr, value)
+        return is_legal(vr, value) and (tag != _ICC_PROFILE or is_icc_profile(value))
 
     def _is_harmless(self, tag: int, vr: str, value: bytes, charset: CharacterSet) -> bool:
         if vr == "CS":

@@ -32,7 +32,7 @@ _MONTH: Final = re.compile(
 )
 _TITLE: Final = re.compile(
     r"\b(?:dr|prof|doctor|doktor|mrs|miss|herr|frau|mme|monsieur|madame|dott|sig|senor|senora|name|named|patient|pat"
-    r"|born|geb|dob|birth|ssn|mrn|phone|tel|fax|address)\b|\b(?:mr|ms|m|d|st)\. ?[a-z]"
+    r"|born|geb|dob|birth|ssn|mrn|phone|tel|fax|address)\b|\b(?:mr|ms|m|d|st)\. ?[a-z]|[^\W\d_]\^[^\W\d_]"
 )
 _DIGITS: Final = re.compile(r"[0-9]")
 _BLANKS: Final = re.compile(r"[ \t]{2,}")
