@@ -37,8 +37,8 @@ from dicomfs.dicom.model_values import swapped
 from dicomfs.dicom.stride import LARGE
 
 _PIXEL_GROUP: Final = 0x7FE0
-_CODES_KEPT: Final = frozenset((0x00080008, 0x00080060))
-"""Image Type and Modality: without them it is no image, and who is called ORIGINAL is not found by that."""
+_CODES_KEPT: Final = frozenset((0x00080008, 0x00080060, 0x00089007, 0x0040A010, 0x0040A040))
+"""Image Type, Modality, Frame Type, Relationship Type, Value Type: without them it is no image, and who is called ORIGINAL is not found by that."""
 _IMAGE_GROUP: Final = 0x0028
 _ICC_PROFILE: Final = 0x00282000
 _PADDING: Final = " \0"
@@ -47,7 +47,7 @@ _KINDS: Final = {deid_rules.ACCESSION_NUMBER: "accession number", deid_rules.STU
 _CLEANING: Final = frozenset((CLEAN_DESCRIPTORS, CLEAN_GRAPHICS, CLEAN_STRUCTURED_CONTENT))
 _TAKEN_OUT: Final = frozenset((deid_rules.REMOVE, deid_rules.EMPTY, deid_rules.DUMMY))
 _DUMMIED: Final = frozenset((deid_rules.KEEP, deid_rules.KEEP_TEXT, deid_rules.CLEAN))
-_NOT_DUMMIED: Final = frozenset(("CS", "UI"))
+_NOT_DUMMIED: Final = frozenset(("CS", "DS", "IS", "UI", *NUMBERS))
 _SEQUENCES: Final = (deid_rules.ITEMS, deid_rules.DUMMY_ITEMS)
 _LONGEST_NOTED: Final = 1 << 10
 """Longer texts are no names and no numbers."""
@@ -159,7 +159,7 @@ class Transformation:
         if action == deid_rules.KEEP:
             return value if self._is_kept(rule, tag, vr, value) else b""
         if action == deid_rules.KEEP_TEXT:
-            return value if self._is_harmless(tag, vr, value, charset) else b""
+            return value if self._is_harmless(tag, vr, value, charset) else dummy(vr)
         if action in (deid_rules.KEEP_UID, deid_rules.UID):
             return self._uids(value)
         if action == deid_rules.EMPTY:
@@ -220,9 +220,9 @@ class Transformation:
             return value
         if left and left.isascii():
             return left.encode("ascii")
-        if "D" in rule.basic:
+        if "D" in rule.basic or not rule.basic:
             return dummy(vr)
-        return b"" if "Z" in rule.basic or not rule.basic else None
+        return b"" if "Z" in rule.basic else None
 
     # Private elements -----------------------------------------------------------------------------
 

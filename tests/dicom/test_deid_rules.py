@@ -211,7 +211,7 @@ def test_kept_text_that_holds_the_name_is_emptied() -> None:
     found = result(
         *elements, (0x00081090, "LO", "Scanner of Jane"), (0x00180024, "SH", "se K4711X"), (0x00080070, "LO", "ACME")
     )
-    assert found.ManufacturerModelName == found.SequenceName == ""
+    assert found.ManufacturerModelName == found.SequenceName == "ANONYMIZED"
     assert found.Manufacturer == "ACME"
 
 
