@@ -17,6 +17,8 @@ _SHORTEST_KEPT: Final = 3
 _SHORTEST_INSIDE: Final = 4
 """Words and numbers from here on are found within longer ones."""
 _SHORTEST_PHRASE: Final = 3
+_LONGEST_CLEANED: Final = 128
+"""Longer text tells a story, and a story is about somebody."""
 
 _ADDRESS: Final = re.compile(r"\S*@\S*|\S*://\S*|www\.\S*|urn:\S*")
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3,}")
@@ -88,7 +90,7 @@ class Known:
     def cleaned(self, text: str) -> str:
         """Return what is left of a text that is to be cleaned."""
         shown = folded(text)
-        if self._about_somebody(shown):
+        if len(text) > _LONGEST_CLEANED or self._about_somebody(shown):
             return ""
         if (_DIGITS.search(shown) and _MONTH.search(shown)) or _SPACED.search(shown):
             return ""
