@@ -38,7 +38,8 @@ from dicomfs.dicom.stride import LARGE
 
 _PIXEL_GROUP: Final = 0x7FE0
 _CODES_KEPT: Final = frozenset((0x00080008, 0x00080060, 0x00089007, 0x0040A010, 0x0040A040))
-"""Image Type, Modality, Frame Type, Relationship Type, Value Type: without them it is no image, and who is called ORIGINAL is not found by that."""
+"""Image Type, Modality, Frame Type, Relationship Type, Value Type: what makes an object what it is, whoever is called
+ORIGINAL."""
 _IMAGE_GROUP: Final = 0x0028
 _ICC_PROFILE: Final = 0x00282000
 _PADDING: Final = " \0"

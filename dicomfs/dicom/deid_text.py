@@ -92,11 +92,12 @@ class Known:
         shown = folded(text)
         if len(text) > _LONGEST_CLEANED or self._about_somebody(shown):
             return ""
-        if (_DIGITS.search(shown) and _MONTH.search(shown)) or _SPACED.search(shown):
+        if _DIGITS.search(shown) and _MONTH.search(shown):
             return ""
-        left = text
-        for pattern in (_ADDRESS, _UID, _DATE, _NUMBER):
-            left = pattern.sub(" ", left)
+        left = _DATE.sub(" ", _UID.sub(" ", _ADDRESS.sub(" ", text)))
+        if _SPACED.search(left):
+            return ""
+        left = _NUMBER.sub(" ", left)
         if left == text:
             return text
         left = _BLANKS.sub(" ", left).strip()
