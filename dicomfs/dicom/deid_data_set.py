@@ -70,6 +70,8 @@ class Transformation:
     def instance(self, outermost: DataSet, written: Mapping[int, list[Piece]]) -> list[Piece]:
         """Return the pieces of the outermost data set, with the elements that are `written` already."""
         self._note(outermost, character_set(b""))
+        if self._known.is_too_much():
+            raise Refused("it has more names and numbers than can be looked for")
         return self._data_set(outermost, character_set(b""), written, dummies=False)
 
     # What is taken out, for finding it in other text ----------------------------------------------

@@ -17,6 +17,7 @@ _SHORTEST_KEPT: Final = 3
 _SHORTEST_INSIDE: Final = 4
 """Words and numbers from here on are found within longer ones."""
 _SHORTEST_PHRASE: Final = 3
+_MOST: Final = 1 << 10
 _LONGEST_CLEANED: Final = 128
 """Longer text tells a story, and a story is about somebody."""
 
@@ -75,6 +76,10 @@ class Known:
     def phrase(self, text: str) -> None:
         """Take note of any other text that is taken out."""
         self._phrases.update(one for one in map(str.strip, folded(text).split("\\")) if len(one) >= _SHORTEST_PHRASE)
+
+    def is_too_much(self) -> bool:
+        """Say whether there is more than can be looked for in each text."""
+        return len(self._names) + len(self._numbers) > _MOST or len(self._phrases) > 4 * _MOST
 
     def within(self, text: str) -> bool:
         """Say whether a text that would be kept holds an identifier."""

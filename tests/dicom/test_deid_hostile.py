@@ -309,6 +309,21 @@ def test_what_may_show_who_it_is_is_withheld(element: tuple[int, str, str]) -> N
     assert str(element[2]) not in refused.value.reason.split() or element[2] in ("", "YES", 3, 0)
 
 
+@pytest.mark.parametrize("kind", ["9.4.1", "6", "201.1", "501.1", "8", "129", "7.5"])
+def test_classes_are_withheld(kind: str) -> None:
+    with pytest.raises(Refused):
+        deidentified(instance(sop_class=f"1.2.840.10008.5.1.4.1.1.{kind}"))
+
+
+def test_more_names_than_can_be_looked_for_are_withheld() -> None:
+    names = [
+        EXPLICIT.item(EXPLICIT.element(0x00100010, "PN", "Doe" + "abcdefghij"[i % 10] * (3 + i // 10)))
+        for i in range(1100)
+    ]
+    with pytest.raises(Refused, match="looked for"):
+        deidentified(instance(EXPLICIT.sequence(CODE, names)))
+
+
 def test_damaged_instances_are_withheld() -> None:
     whole = instance()
     for size in range(len(whole) - 16, len(whole)):  # within the pixel data
