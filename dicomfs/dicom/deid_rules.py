@@ -5,7 +5,7 @@ allows one, else an empty value. What is not in the table is kept only if the di
 hold what the profile takes out elsewhere:
 
     PN, AE, UR            emptied                        DA, DT, TM      as the profile has dates
-    LT, ST, UT            emptied, or cleaned            UI              mapped, if not a UID of the Standard
+    LT, ST, UT            a dummy, or cleaned            UI              mapped, if not a UID of the Standard
     LO, SH, UC            kept, without identifiers      SQ              looked into
     CS, DS, IS, numbers   kept if they are such          OB, UN          removed, but for a few
 """
@@ -60,6 +60,8 @@ _MORE: Final[Mapping[int, Row]] = {
     _TEXT_VALUE: Row("Z/D", {CLEAN_STRUCTURED_CONTENT: "C"}),
     _UNFORMATTED_TEXT_VALUE: Row("D", {CLEAN_GRAPHICS: "C"}),
 }
+_NEVER_EMPTY: Final = frozenset((0x00081110,))
+"""Referenced Study Sequence: type 3 with at least one item where it is found (PS3.3 C.7.2.1), so X of X/Z."""
 _BYTES_KEPT: Final = frozenset((0x00282000, 0x7FE00008, 0x7FE00009, 0x7FE00010))
 """Of OB: ICC profile and pixel data; waveforms and look-up tables are OW or OB."""
 _GROUPS_OF_SAMPLES: Final = frozenset((0x0028, 0x5400, 0x7FE0))
@@ -108,15 +110,15 @@ class Rules:
         row = self._table.get(tag)
         if row is None:
             return Rule(self._unlisted(tag, vrs), vrs, most)
-        return Rule(self._listed(row, vrs[0]), vrs, most, row.basic)
+        return Rule(self._listed(tag, row, vrs[0]), vrs, most, row.basic)
 
-    def _listed(self, row: Row, vr: str) -> int:
+    def _listed(self, tag: int, row: Row, vr: str) -> int:
         chosen = {action for option, action in row.options.items() if option in self._options}
         if "C" in chosen:
             return self._cleaned(row.basic, vr)
         if "K" in chosen:
             return ITEMS if vr == "SQ" else _kept(vr)
-        return _basic(row.basic, vr)
+        return REMOVE if tag in _NEVER_EMPTY else _basic(row.basic, vr)
 
     def _cleaned(self, basic: str, vr: str) -> int:
         if vr == "SQ":
@@ -134,7 +136,7 @@ class Rules:
         if vr in DATES:
             return KEEP if FULL_DATES in self._options else MOVE if MODIFIED_DATES in self._options else EMPTY
         if vr in LONG_TEXT:
-            return CLEAN if CLEAN_DESCRIPTORS in self._options else EMPTY
+            return CLEAN if CLEAN_DESCRIPTORS in self._options else DUMMY
         if vr == "UI":
             return KEEP if RETAIN_UIDS in self._options else KEEP_UID
         if vr in ("PN", "AE", "UR"):
