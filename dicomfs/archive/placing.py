@@ -117,8 +117,8 @@ class Placing:
             number = int(U64.unpack(value)[0])
         else:
             count = self._fold.layouts.given(parent) + 1 if layout.is_counted(level) else 0
-            rendered = layout.render_level(level, attributes, text, count)
-            name = free_name(self._txn, self._tables["name"], parent, rendered, text)
+            names = layout.names(level, attributes, text, count)
+            name = first_free(self._txn, self._tables["name"], parent, names)
             number = self._fold.next
             self._records.folders.append((number, key.hex(), parent, name))
             self._fold.folder(number, key.hex(), parent, name)
@@ -130,8 +130,9 @@ def free_name(txn: Transaction, taken: Table, parent: int, name: str, identity: 
     """Return the first name of an entity that nothing in a directory has; not the plain one if that is not `plain`."""
     if plain and txn.get(tables.name_key(parent, name.encode()), db=taken) is None:
         return name
-    names: Iterator[str] = candidates(name, identity)
-    for candidate in names if plain else islice(names, 1, None):
-        if txn.get(tables.name_key(parent, candidate.encode()), db=taken) is None:
-            return candidate
-    raise AssertionError("candidates never end")
+    return first_free(txn, taken, parent, islice(candidates(name, identity), int(not plain), None))
+
+
+def first_free(txn: Transaction, taken: Table, parent: int, names: Iterator[str]) -> str:
+    """Return the first of these names that nothing in a directory has; they never end."""
+    return next(name for name in names if txn.get(tables.name_key(parent, name.encode()), db=taken) is None)
