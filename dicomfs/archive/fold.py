@@ -10,7 +10,8 @@ import struct
 from collections.abc import Iterable
 from typing import Final, TypedDict
 
-from dicomfs.archive import fold_layouts, tables
+from dicomfs.archive import fold_attachments, fold_layouts, tables
+from dicomfs.archive.fold_attachments import Attachment
 from dicomfs.archive.fold_layouts import LayoutFold
 from dicomfs.archive.records import Attributes, InstanceRow, as_bytes, encode
 from dicomfs.archive.tables import CHILD, DIRECTORY, INSTANCE, PAIR, TRIPLE, U64
@@ -117,6 +118,14 @@ class Fold:
         """Switch a layout on."""
         self.layouts.layout(root, name, template)
         self.next = max(self.next, root + 1)
+
+    def attachment(self, number: int, patient: str, kind: str, name: str, blob: str, size: int) -> None:
+        """Attach a document to a patient; an empty `blob` says that there is none any more."""
+        found = Attachment(number, patient, kind, name, blob, size, self._time_ns)
+        fold_attachments.attach(self._txn, self._tables, found)
+        for folder in fold_attachments.clients(self._txn, self._tables, found):
+            self._directories.setdefault(folder, 0)
+        self.next = max(self.next, number + 1)
 
     def instance(self, row: InstanceRow) -> str:
         """Add an instance under the name that was claimed for it; return the JSON of its attributes."""
@@ -314,7 +323,7 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
         told = floors.decode(records["floors"])
         fold.next = max(fold.next, told.next)
         floors.put(store, txn, told)
-    for key in fold_layouts.KEYS:
+    for key in (*fold_layouts.KEYS, *fold_attachments.KEYS):
         records.setdefault(key, [])
     for layout in records["layouts"]:
         fold.layout(*layout)
@@ -339,6 +348,8 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
         fold.layouts.layout_off(root)
     for placed in records["placed"]:
         fold.layouts.placed(*placed)
+    for attachment in records["attachments"]:
+        fold.attachment(*attachment)
     fold.finish()
 
 

@@ -5,13 +5,13 @@
      "study_patients": [[study, patient]], "directories": [[ino, identity, parent, name]],
      "instances": [InstanceRow as a list]}
 
-and of layouts what fold_layouts.py says.
+and of layouts what fold_layouts.py says, of attachments what fold_attachments.py does.
 """
 
 import json
 from typing import NamedTuple, TypeAlias
 
-from dicomfs.archive import fold_layouts
+from dicomfs.archive import fold_attachments, fold_layouts
 
 Value: TypeAlias = str | int
 Attributes: TypeAlias = dict[str, Value]
@@ -56,6 +56,7 @@ class Records:
         self.folders: list[tuple[int, str, int, str]] = []
         self.links: list[tuple[int, int, int, str]] = []
         self.placed: list[tuple[int, int]] = []
+        self.attachments: list[tuple[int, str, str, str, str, int]] = []
         self.instances: list[str] = []
         """As JSON already: thousands of rows would cost memory, and time to look through."""
 
@@ -70,7 +71,8 @@ class Records:
 
     def encode(self, op: str, by: str) -> bytes:
         """Return the commit's JSON."""
-        kept = {name: rows for name, rows in vars(self).items() if rows or name not in fold_layouts.KEYS}
+        optional = (*fold_layouts.KEYS, *fold_attachments.KEYS)
+        kept = {name: rows for name, rows in vars(self).items() if rows or name not in optional}
         head = encode({"op": op, "by": by, **kept, "instances": []}).removesuffix("]}")
         return as_bytes(f"{head}{','.join(self.instances)}]}}")
 

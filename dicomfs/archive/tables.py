@@ -29,6 +29,9 @@ a directory's or an instance's number is its inode number.
     layout    u64 root                   JSON {"name", "template", "on", "through"}: every layout but `patients`
     link      u64 ino, u64 root          u64 directory, name: where a layout shows an instance
     given     u64 directory              u64: how many names a layout's directory ever gave out
+    attachment  u64 number               JSON {"patient", "kind", "name", "blob", "size", "time_ns"}: a document that a
+                                         user attached to a patient; "patient" is the identity, in hexadecimal
+    attached  16 s identity of a patient, u64 number   empty: the documents of a patient, the latest last
     change    u64 seq                    JSON {"directories": [ino], "removed": [[parent, name]],
                                          "studies": [number], "series": [number], "displaced": [ino]}
 """
@@ -57,6 +60,8 @@ TABLES: Final = (
     "layout",
     "link",
     "given",
+    "attachment",
+    "attached",
     "change",
 )
 

@@ -29,6 +29,8 @@ _COMMANDS = {
     "stats": "statistics",
     "reindex": "reindexing",
     "layout": "layouts",
+    "attach": "attaching",
+    "attachments": "attaching",
     "render": "rendering",
     "serve": "serving",
     "nginx-conf": "serving",
