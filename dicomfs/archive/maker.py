@@ -57,12 +57,26 @@ def _archive_index(archive: Archive, cache: Path, args: tuple[int, ...]) -> None
     archive_index.make(archive, cache, args)
 
 
+def _headers(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    from dicomfs.archive import omidb
+
+    omidb.make_headers(archive, cache, args)
+
+
+def _client(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    from dicomfs.archive import omidb
+
+    omidb.make_client(archive, cache, args)
+
+
 JOBS: Final[Mapping[str, Make]] = {
     "picture": pictures.make,
     "series": _series,
     "study": _study,
     "studies": _studies,
     "archive_index": _archive_index,
+    "omidb": _headers,
+    "client": _client,
 }
 
 
@@ -123,7 +137,7 @@ def _longest(archive: Archive, name: str, args: tuple[int, ...]) -> int:
     with archive.view() as view, contextlib.suppress(NotFound):
         if name == "picture":
             return view.instance(args[0]).size
-        if name in ("series", "study"):
+        if name in ("series", "study", "omidb"):
             return min(view.series(args[0]).size if name == "series" else view.study(args[0]).size, _REASONABLE)
     return 0
 

@@ -24,7 +24,7 @@ from dicomfs.store import child
 
 Job: TypeAlias = tuple[str, tuple[int, ...]]
 """("picture", (inode number, frame, kind)), ("series", (number,)), ("study", (number,)) or ("studies", ()),
-or ("archive_index", (root of a layout,)).
+or ("archive_index", (root of a layout,)), ("omidb", (number of a study,)), ("client", (its directory's number,)).
 
 A picture's arguments may go on with (rows, columns, colour): what was promised to whom it is for.
 """

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dicomfs.archive.names import possible
+from dicomfs.vfs import omidb as omidbs
 from dicomfs.vfs import xattrs
 from dicomfs.vfs.archive_index import NAME as INDEX
 from dicomfs.vfs.archive_index import ArchiveIndex
@@ -25,6 +26,7 @@ class Catalog:
         self._archive = archive
         self.links = links
         self.index = ArchiveIndex(archive)
+        self.omidb = omidbs.Omidb(archive)
         self._created_ns = created_ns
         self._told = False
         self._replaced = False
@@ -46,18 +48,23 @@ class Catalog:
             return None
         if name == INDEX and parent in self.index.roots:
             return self.index.of(parent)
+        if name == omidbs.NAME and parent in self.omidb.roots:
+            return self.omidb.of(parent)
         with self._archive.view() as view:
             node = view.child(parent, name)
         return None if node is None else self._attributes(node)
 
     def _attributes(self, node: "Node") -> Attributes:
         ino, is_directory, size, mtime_ns, subdirectories, _ = node
+        subdirectories += ino in self.omidb.roots
         return Attributes(ino, is_directory, size, mtime_ns, 2 + subdirectories if is_directory else self.links)
 
     def entries(self, ino: INode, after: INode) -> Iterator[Entry]:
         """Yield the entries of a directory by inode number, which is the cookie; one scan."""
         if ino in self.index.roots:
             return self._entries(ino, after, self.index.entry(ino))
+        if ino in self.omidb.roots:
+            return self._entries(ino, after, self.omidb.entry(ino))
         return self._entries(ino, after)
 
     def _entries(self, ino: INode, after: INode, last: Entry | None = None) -> Iterator[Entry]:
@@ -105,5 +112,6 @@ class Catalog:
         complete = found.complete and not self._replaced
         if not complete:
             self.index.forget()
+            self.omidb.forget()
         self._seq, self._replaced = found.seq, False
         return Changes(found.directories, found.removed, complete)

@@ -28,6 +28,7 @@ LAST_CLAIMED: Final = (1 << 40) - 1
 COMPUTED_SHIFT: Final = 56
 COMPUTED_QUARANTINE: Final = 1
 COMPUTED_INDEX: Final = 2
+COMPUTED_OMIDB: Final = 4
 
 INode: TypeAlias = int
 

@@ -5,7 +5,7 @@
     ├── patients/      Catalog
     ├── dicomweb/      DicomWeb
     ├── quarantine/    Quarantine
-    └── <layout>/      Catalog: one for each layout that is on
+    └── <layout>/      Catalog: one for each layout that is on; Omidb: what is computed in that of OMI-DB
 
 A call finds its provider by the inode number alone (see `node.py`), so no table of nodes is kept and
 memory does not grow with what is walked.
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dicomfs.archive import omidb
 from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.names import possible
 from dicomfs.errors import NotFound
@@ -23,6 +24,7 @@ from dicomfs.vfs.catalog import Catalog
 from dicomfs.vfs.dicomweb import DicomWeb
 from dicomfs.vfs.node import (
     COMPUTED_INDEX,
+    COMPUTED_OMIDB,
     COMPUTED_QUARANTINE,
     COMPUTED_SHIFT,
     DICOMWEB,
@@ -72,6 +74,7 @@ class Tree:
         self._archive = archive
         self._views = tuple(views or ())
         self._indexed: frozenset[INode] = frozenset()
+        self._with_data: frozenset[INode] = frozenset()
         layouts = self._layouts_on()
         names = chosen(self._views, list(layouts), private=private)
         shown = [(name, VIEWS[name]) for name in names if name in VIEWS]
@@ -84,8 +87,11 @@ class Tree:
         self._catalog = Catalog(archive, 1, self._created_ns)
         self._show(layouts)
         self._fixed: dict[INode, Provider] = {PATIENTS: self._catalog}
-        self._computed: dict[int, Provider] = {COMPUTED_INDEX: self._catalog.index}
-        self._providers: list[Provider] = [self._catalog, self._catalog.index]
+        self._computed: dict[int, Provider] = {
+            COMPUTED_INDEX: self._catalog.index,
+            COMPUTED_OMIDB: self._catalog.omidb,
+        }
+        self._providers: list[Provider] = [self._catalog, self._catalog.index, self._catalog.omidb]
         self._web: DicomWeb | None = None
         if DICOMWEB in self._roots.values():
             self._web = DicomWeb(archive, self._created_ns)
@@ -102,6 +108,7 @@ class Tree:
         with self._archive.view() as view:
             states = view.layouts()
         self._indexed = frozenset(state.root for state in states if state.template == built_in()["archive"])
+        self._with_data = frozenset(state.root for state in states if omidb.shows_data(state.template))
         return {
             state.name: state.root
             for state in states
@@ -113,6 +120,7 @@ class Tree:
         self._roots = {**self._fixed_roots, **shown}
         self._catalog.links = self._fixed_links + len(shown) or 1
         self._catalog.index.roots = self._indexed.intersection(shown.values())
+        self._catalog.omidb.roots = self._with_data.intersection(shown.values())
 
     def attributes(self, ino: INode) -> Attributes | None:
         """Return the attributes of a node, None where there is none."""
@@ -213,6 +221,7 @@ class Tree:
     def close(self) -> None:
         """End what works for the tree; the archive stays open."""
         self._catalog.index.close()
+        self._catalog.omidb.close()
         if self._web is not None:
             self._web.close()
 
