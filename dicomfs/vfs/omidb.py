@@ -25,6 +25,7 @@ from dicomfs.vfs.shelf import Held, Shelf
 
 if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
+    from dicomfs.archive.bundle import Bundle, Extent
     from dicomfs.archive.catalog import View
 
 NAME: Final = b"data"
@@ -32,6 +33,8 @@ DOCUMENTS: Final = {IMAGEDB: "imagedb", NBSS: "nbss"}
 COOKIE: Final = LAST_CLAIMED + 1
 """From here on are the cookies of what is listed after claimed names."""
 _KEPT: Final = 1024
+_INFLATED_AT_ONCE: Final = 1 << 17
+"""A header of up to this length is inflated while others wait: a tenth of a millisecond."""
 
 
 class Omidb:
@@ -222,29 +225,40 @@ class Omidb:
 
     def open(self, ino: INode) -> OpenFile:
         """Open a document or header; wait as long as it takes. Raise Stale for one that was made anew."""
-        return waited(lambda: self._open(numbers.node(ino)))
+        said = numbers.node(ino)
+        if said.kind in DOCUMENTS:
+            return waited(lambda: self._open_document(said))
+        bundle, extent, length = waited(lambda: self._kept(said))
+        return TextFile(_inflated(bundle.read(*extent), length))
 
     def open_ready(self, ino: INode) -> OpenFile | None:
-        """Open a document if its bundle is at hand; headers have to be inflated. Raise NotReady."""
+        """Return the same if what it takes is in memory and short; raise NotReady."""
         said = numbers.node(ino)
-        return self._open(said) if said.kind in DOCUMENTS else None
+        if said.kind in DOCUMENTS:
+            return self._open_document(said)
+        bundle, extent, length = self._kept(said)
+        kept = bundle.read_ready(*extent) if length <= _INFLATED_AT_ONCE else None
+        return None if kept is None else TextFile(_inflated(kept, length))
 
-    def _open(self, said: Node) -> OpenFile:
+    def _open_document(self, said: Node) -> OpenFile:
         with self._archive.view() as view:
-            if said.kind in DOCUMENTS and _is_directory(view, said.number):
+            if _is_directory(view, said.number):
                 held = self._shelf.held("client", said.number, self._client(view, said.number).stamp)
                 extent = held.bundle.get((DOCUMENTS[said.kind], 0))
-                if extent is None or held.version % numbers.VERSIONS != said.version:
-                    raise Stale("that document was made anew")
-                return DocumentFile(held.bundle, extent)
+                if extent is not None and held.version % numbers.VERSIONS == said.version:
+                    return DocumentFile(held.bundle, extent)
+        raise Stale("that document was made anew")
+
+    def _kept(self, said: Node) -> tuple["Bundle", "Extent", int]:
+        """Return where an image's header is kept, and how long it is; raise NotReady, or Stale where there is none."""
+        with self._archive.view() as view:
             found = self._header(view, said.number) if said.kind == HEADER else None
-            if found is None:
-                raise Stale("the image that this file was about was replaced")
-            held, _ = self._headers(view, view.series(view.instance_inode(said.number).series).study)
-        text = documents_gzip.text(held.bundle.document((omidb.NAME, said.number))).encode()
-        if len(text) != found.size:
-            raise Damaged("a document of the cache is no longer what it was")
-        return TextFile(text)
+            if found is not None:
+                held, _ = self._headers(view, view.series(view.instance_inode(said.number).series).study)
+                extent = held.bundle.get((omidb.NAME, said.number))
+                if extent is not None:
+                    return held.bundle, extent, found.size
+        raise Stale("the image that this file was about was replaced")
 
     def xattr_names(self, _ino: INode) -> list[bytes]:
         """Have no extended attributes."""
@@ -275,6 +289,14 @@ class Omidb:
 def _children(view: "View", folder: int, after: int) -> Iterator[tuple[bytes, int, bool, int, int, int, int]]:
     # What is left out is told of where images/ is shown.
     return view.children(folder, after, 1, lambda _: None)
+
+
+def _inflated(kept: bytes | memoryview, length: int) -> bytes:
+    """Return a header as it is shown; raise Damaged."""
+    text = documents_gzip.text(kept).encode()
+    if len(text) != length:
+        raise Damaged("a document of the cache is no longer what it was")
+    return text
 
 
 def _is_directory(view: "View", number: int) -> bool:

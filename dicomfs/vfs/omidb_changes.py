@@ -6,6 +6,7 @@ An attachment changes the directory of its client there (archive/fold_attachment
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dicomfs.errors import Damaged, NotFound
 from dicomfs.vfs import omidb_numbers as numbers
 from dicomfs.vfs.node import NOTHING, Changes, INode
 from dicomfs.vfs.omidb_numbers import CLIENT, DATA, STUDY
@@ -54,7 +55,10 @@ class Journal:
                 if _depth(view, parent, roots)[0] == 3
             ]
             for client in clients:
-                name = view.path(client).rpartition("/")[2]
+                try:
+                    name = view.path(client).rpartition("/")[2]
+                except (NotFound, Damaged):  # which whoever looks there is told
+                    continue
                 removed += (
                     (numbers.inode(CLIENT, client), f"{one}_{name}.json".encode()) for one in ("imagedb", "nbss")
                 )
