@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pydicom
 from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table
-from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.errors import InvalidDicomError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _values(ds: Dataset, spared: frozenset[int], *, away: bool) -> Iterator[tupl
             if vr == "SQ" or (vr == "UN" and element.value and element.value[:4] == b"\xfe\xff\x00\xe0"):
                 try:
                     element = ds[tag]
-                except Exception:  # what pydicom cannot read is bytes to the attacker
+                except Exception:  # noqa: BLE001 - what pydicom cannot read is bytes to the attacker
                     yield int(tag), "UN", element.value or b"", gone
                     continue
             else:
@@ -105,7 +105,11 @@ def _values(ds: Dataset, spared: frozenset[int], *, away: bool) -> Iterator[tupl
                 yield from _values(item, spared, away=gone)
         else:
             value = element.value
-            text = value if isinstance(value, bytes) else "\\".join(map(str, value if isinstance(value, list) else [value]))
+            text = (
+                value
+                if isinstance(value, bytes)
+                else "\\".join(map(str, value if isinstance(value, list) else [value]))
+            )
             yield int(tag), element.VR, text if isinstance(text, bytes) else text.encode(), gone
 
 
@@ -129,12 +133,7 @@ def _words(value: bytes) -> list[bytes]:
 
 
 def _tells(value: bytes) -> bool:
-    return (
-        len(value) >= SHORTEST
-        and len(set(value)) > 2
-        and not value.startswith(_STANDARD)
-        and value not in CONSTANT
-    )
+    return len(value) >= SHORTEST and len(set(value)) > 2 and not value.startswith(_STANDARD) and value not in CONSTANT
 
 
 def leaks(secret: frozenset[bytes], kept: bytes, path: Path) -> set[bytes]:

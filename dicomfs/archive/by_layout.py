@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dicomfs.archive.by_uid import ByUid
+from dicomfs.archive.by_attachment import ByAttachment
 from dicomfs.archive.tables import PAIR, U64
 from dicomfs.errors import Damaged
 
@@ -21,7 +21,7 @@ class LayoutState(NamedTuple):
     """Instances up to this number have their names in it; 0: it was not applied to the whole archive yet."""
 
 
-class ByLayout(ByUid):
+class ByLayout(ByAttachment):
     """The catalog at one commit, by layouts."""
 
     __slots__ = ()

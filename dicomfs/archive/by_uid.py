@@ -43,6 +43,10 @@ class ByUid(Reading):
         """Return the number of a study's series with this SeriesInstanceUID."""
         return self._identified("series", study, series_instance_uid)
 
+    def patient_identified(self, text: str) -> int | None:
+        """Return the number of the patient that this text stands for (`layout_values.patient_identity`)."""
+        return self._identified("patient", 0, text)
+
     def directory_identified(self, parent: int, text: str) -> int:
         """Return the directory for which this text stands in another one, 0 where there is none."""
         return self._identified("directory", parent, text) or 0

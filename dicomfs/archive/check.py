@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from dicomfs.archive import archive as archives
-from dicomfs.archive import tables
+from dicomfs.archive import attachments, tables
 from dicomfs.archive.archive import NO_BASE, Archive
 from dicomfs.archive.comparison import compare_fold
 from dicomfs.archive.outcome import Progress
@@ -34,7 +34,7 @@ _READ: Final = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is hurt: `kind` is pack, commit, index, blob, instance, derived or quarantine."""
+    """Something that is hurt: `kind` is pack, commit, index, blob, instance, derived, attachment or quarantine."""
 
     kind: str
     where: str
@@ -78,6 +78,7 @@ def check(archive_path: Path, *, verify_files: bool = False, progress: OnProgres
             if checker.packs():
                 checker.catalog()
             checker.layouts()
+            checker.attachments(verify_files=verify_files)
             if verify_files:
                 checker.entries()
             checker.recipes(verify_files=verify_files)
@@ -183,6 +184,17 @@ class _Checker:
             self._report.notes.append(f"layout {name}: was not applied to the end; run 'dicomfs layout add {name}'")
         for name in begun:
             self._report.notes.append(f"project {name}: was not made to the end; run 'dicomfs project resume {name}'")
+
+    def attachments(self, *, verify_files: bool) -> None:
+        """See that the document of every attachment, of earlier ones too, is there; read each where asked."""
+        with self._archive.view() as view:
+            found = [one for one in view.attachments() if one.is_there]
+        for one in found:
+            self._used.add(bytes.fromhex(one.blob))
+            try:
+                (attachments.read if verify_files else attachments.locate)(self._archive, one)
+            except DicomfsError as error:
+                self._report.add("attachment", f"attachment {one.number}", error)
 
     def recipes(self, *, verify_files: bool) -> None:
         """Resolve every recipe; rebuild and hash every file where asked."""

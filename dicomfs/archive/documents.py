@@ -10,6 +10,8 @@ the same bundle at once: the last rename wins, and the bytes are the same. `part
     keys of a study's          ("study", 0) ("series", 0) ("metadata", 0) ("deduplicated", 0) ("list", 0): the same
                                list as ("deduplicated", 0), as it reads in the directory deduplicated/
     key of the list's          ("studies", 0)
+
+What omidb.py makes lies beside them: bundles of the kinds `omidb`, of a study, and `client`.
 """
 
 from __future__ import annotations

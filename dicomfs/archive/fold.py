@@ -7,10 +7,11 @@ fold the same records read back from the packs. Both go through `Fold`, so both 
 import json
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, TypedDict
 
-from dicomfs.archive import tables
+from dicomfs.archive import fold_attachments, tables
+from dicomfs.archive.fold_attachments import Attachment
 from dicomfs.archive.fold_layouts import LayoutFold
 from dicomfs.archive.fold_projects import DerivedRow, ProjectFold
 from dicomfs.archive.records import LEFT_OUT, Attributes, InstanceRow, as_bytes, encode
@@ -148,6 +149,14 @@ class Fold:
     def withheld(self, source: int, root: int, reason: str) -> None:
         """Say why a project does not show what it would derive from an instance."""
         self._projects.withheld(source, root, reason)
+
+    def attachment(self, number: int, patient: str, kind: str, name: str, blob: str, size: int) -> None:
+        """Attach a document to a patient; an empty `blob` says that there is none any more."""
+        found = Attachment(number, patient, kind, name, blob, size, self._time_ns)
+        fold_attachments.attach(self._txn, self._tables, found)
+        for folder in fold_attachments.clients(self._txn, self._tables, found):
+            self._directories.setdefault(folder, 0)
+        self.next = max(self.next, number + 1)
 
     def instance(self, row: InstanceRow) -> str:
         """Add an instance under the name that was claimed for it; return the JSON of its attributes."""
@@ -357,32 +366,25 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
     for project in records["projects"]:
         fold.project(*project)
     mending.mend(fold, txn, store.index.tables, records)
-    for patient in records["patients"]:
-        fold.patient(*patient)
-    for study in records["studies"]:
-        fold.study(*study)
-    for study_patient in records["study_patients"]:
-        fold.study_patient(*study_patient)
-    for series in records["series"]:
-        fold.series(*series)
-    for directory in records["directories"]:
-        fold.directory(*directory)
-    for row in records["instances"]:
-        fold.instance(InstanceRow(*row))
-    for folder in records["folders"]:
-        fold.folder(*folder)
-    for link in records["links"]:
-        fold.link(*link)
-    for derived in records["derived"]:
-        fold.derived(DerivedRow(*derived))
-    for withheld in records["withheld"]:
-        fold.withheld(*withheld)
-    for root in records["layouts_off"]:
-        fold.layouts.layout_off(root)
-    for placed in records["placed"]:
-        fold.placed(*placed)
-    for root in records["projects_off"]:
-        fold.project_off(root)
+    steps: tuple[tuple[str, Callable[..., object]], ...] = (
+        ("patients", fold.patient),
+        ("studies", fold.study),
+        ("study_patients", fold.study_patient),
+        ("series", fold.series),
+        ("directories", fold.directory),
+        ("instances", lambda *row: fold.instance(InstanceRow(*row))),
+        ("folders", fold.folder),
+        ("links", fold.link),
+        ("derived", lambda *row: fold.derived(DerivedRow(*row))),
+        ("withheld", fold.withheld),
+        ("layouts_off", fold.layouts.layout_off),
+        ("placed", fold.placed),
+        ("projects_off", fold.project_off),
+        ("attachments", fold.attachment),
+    )
+    for name, take in steps:
+        for row in records[name]:
+            take(*(row if isinstance(row, list) else (row,)))
     fold.finish()
 
 

@@ -12,12 +12,15 @@ The grammar is that of Python's format strings, parsed (`layout_parsing`) and ne
     {A:format}            dates %Y %y %m %d, times %H %M %S, numbers 05d, text .12 (at most 12 characters);
                           holds also for the alternatives before it that have no format of their own
     {A!conversion}        upper, lower; plain: what is no letter of ASCII, digit, dot, hyphen or underscore becomes an
-                          underscore; ctp: the same as in the Clinical Trials Processor, which drops most of it
+                          underscore; ctp: the same as in the Clinical Trials Processor, which drops most of it;
+                          uid: what is no UID becomes one, made of its hash
     {A='CT'?B|C}          B only where A is CT, else C. Also A!='CT'?, and A? where A has any value. A pattern is one
                           of `dicomfs query`: * and ?, ranges of dates, whatever the case
     {n} {n:04d}           a counter: the number of the entry in its directory, in the order in which they came; those
                           that come with one import in the order of slices
     {patient} {study} {series}   nothing in the name, but the level has one directory for each of them
+    {client:demd}         the whole name of a directory for each patient: the PatientID where it is four letters and a
+                          number, else the letters given here and a number, in the order in which patients came
     {{ and }}             braces
 
 A missing value disappears, and so does the separator before it (or after it, at the start of a
@@ -34,13 +37,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from dicomfs.archive import clients
 from dicomfs.archive.layout_parsing import Parser
 from dicomfs.archive.layout_values import COUNTER, ENTITIES, SEPARATORS, Level, Value, said, value
-from dicomfs.archive.names import component, cut, digest
+from dicomfs.archive.names import candidates, component, cut, digest
 from dicomfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 MAX_LENGTH: Final = 2000
 """No template is longer."""
@@ -78,8 +82,8 @@ class Layout:
         return any(level.counts for level in self._levels)
 
     def is_counted(self, level: int) -> bool:
-        """Say whether the names of this level have a counter."""
-        return self._levels[level].counts
+        """Say whether the names of this level may have a number."""
+        return self._levels[level].counts or bool(self._levels[level].client)
 
     def identity(self, level: int, attributes: Mapping[str, Value]) -> str:
         """Return what makes a directory of this level another one than those beside it."""
@@ -91,14 +95,26 @@ class Layout:
         """Return one legal name per level; `identities` are what makes each level's entity unique."""
         return [self.render_level(i, attributes, identity) for i, identity in enumerate(identities)]
 
+    def names(self, level: int, attributes: Mapping[str, Value], identity: str, number: int) -> Iterator[str]:
+        """Yield the names that one level may have, best first: the first that nobody has is to be taken.
+
+        `number` is what a counter of this level shows.
+        """
+        prefix = self._levels[level].client
+        if prefix:
+            return clients.names(str(attributes.get("PatientID", "")), prefix, number)
+        return candidates(self.render_level(level, attributes, identity, number), identity)
+
     def render_level(self, level: int, attributes: Mapping[str, Value], identity: str, number: int = 0) -> str:
         """Return the legal name of one level (0-based), before anybody else's claim is considered.
 
         `number` is what a counter of this level shows.
         """
+        template = self._levels[level]
+        if template.client:
+            return next(self.names(level, attributes, identity, number or 1))
         if number:
             attributes = {**attributes, COUNTER: number}
-        template = self._levels[level]
         name = ""
         for field in template.fields:
             shown = value(field.alternatives, attributes)

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dicomfs.archive import clients
 from dicomfs.archive.keywords import CATALOG, KINDS, Kind
 from dicomfs.archive.layout_values import (
     COMPONENTS,
@@ -33,6 +34,7 @@ _PERCENT_KEYWORD = re.compile(r"%([A-Z][A-Za-z0-9]+)")
 _TAG = re.compile(r"([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})").fullmatch
 _QUOTED_OR_BAR = re.compile(r"'[^']*'|\"[^\"]*\"|\||[^|'\"]+")
 _CONDITION = re.compile(r"\s*([\w,]+)\s*(?:(!?=)\s*('[^']*'|\"[^\"]*\")\s*)?\?(.*)", re.DOTALL).fullmatch
+_CLIENT = re.compile(r"client\s*(?::(.*))?").fullmatch
 _FILE_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,8}$")
 
 
@@ -44,6 +46,7 @@ class Parser:
         self._keywords = keywords
         self._at = 0
         self._each: list[str] = []
+        self._client = ""
 
     def levels(self) -> Iterator[Level]:
         """Yield the levels of the path; raise UsageError at the first mistake."""
@@ -102,6 +105,13 @@ class Parser:
         inside = self._text[opened + 1 : close]
         if inside.strip() in ENTITIES:
             self._each.append(inside.strip())
+            self._at = close + 1
+            return ""
+        if found := _CLIENT(inside.strip()):
+            self._client = clients.PREFIX if found[1] is None else found[1].strip()
+            if not clients.is_prefix(self._client):
+                raise self._error(f"{self._client!r} is no prefix for clients, which is four letters")
+            self._each.append("patient")
             self._at = close + 1
             return ""
         alternatives = self._alternatives(inside)
@@ -182,6 +192,12 @@ class Parser:
         return Alternative(kind, key, part, spec, conversion)
 
     def _level(self, pieces: list[str | tuple[Alternative, ...]], *, last: bool) -> Level:
+        if self._client:
+            if pieces != [""] or self._each != ["patient"] or last:
+                raise self._error("{client} is the whole name of a directory")
+            level = Level((), "", "", ("patient",), client=self._client)
+            self._each, self._client = [], ""
+            return level
         if pieces == [""]:
             raise self._error("a level without a name")
         fields = []

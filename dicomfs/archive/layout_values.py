@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from dicomfs.archive.keywords import Kind
@@ -40,13 +41,25 @@ _TIME = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d[0-6]\d").fullmatch
 SEPARATORS: Final = " _-.,+"
 
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]")
+_UID = re.compile(r"(?=.{3,64}\Z)[0-9]+(?:\.[0-9]+)+").fullmatch
 _CTP_UNDERSCORES = re.compile(r"[\s/\\]")
 _CTP_DROPPED = re.compile(r"[^A-Za-z0-9\[\]()^._,;-]")
+
+
+def uid(text: str) -> str:
+    """Return a UID, or one made of what is none, of the form of those that are made of a UUID (PS3.5 B.2)."""
+    if not text or _UID(text):
+        return text
+    digest = sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return f"2.25.{int.from_bytes(digest[:16])}"
+
+
 CONVERSIONS: Final[dict[str, Callable[[str], str]]] = {
     "upper": str.upper,
     "lower": str.lower,
     "plain": lambda text: _UNUSUAL.sub("_", text),
     "ctp": lambda text: _CTP_DROPPED.sub("", _CTP_UNDERSCORES.sub("_", text)).rstrip("."),
+    "uid": uid,
 }
 _OF_CASE: Final = ("upper", "lower")
 """Conversions that make one of what differs: those who share the result share a directory."""
@@ -103,6 +116,8 @@ class Level:
     each: tuple[str, ...] = ()
     """Of what the level has one directory each, even where their texts are the same: keys of ENTITIES."""
     counts: bool = False
+    client: str = ""
+    """The prefix of the names of clients, where these are what the level is called."""
 
 
 def value(alternatives: tuple[Alternative, ...], attributes: Mapping[str, Value]) -> str:

@@ -63,6 +63,18 @@ def _project_table(archive: Archive, cache: Path, args: tuple[int, ...]) -> None
     project_tables.make(archive, cache, args)
 
 
+def _headers(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    from dicomfs.archive import omidb
+
+    omidb.make_headers(archive, cache, args)
+
+
+def _client(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    from dicomfs.archive import omidb
+
+    omidb.make_client(archive, cache, args)
+
+
 JOBS: Final[Mapping[str, Make]] = {
     "picture": pictures.make,
     "series": _series,
@@ -70,6 +82,8 @@ JOBS: Final[Mapping[str, Make]] = {
     "studies": _studies,
     "archive_index": _archive_index,
     "project_table": _project_table,
+    "omidb": _headers,
+    "client": _client,
 }
 
 
@@ -130,7 +144,7 @@ def _longest(archive: Archive, name: str, args: tuple[int, ...]) -> int:
     with archive.view() as view, contextlib.suppress(NotFound):
         if name == "picture":
             return view.instance(args[0]).size
-        if name in ("series", "study"):
+        if name in ("series", "study", "omidb"):
             return min(view.series(args[0]).size if name == "series" else view.study(args[0]).size, _REASONABLE)
     return 0
 

@@ -24,7 +24,8 @@ from dicomfs.store import child
 
 Job: TypeAlias = tuple[str, tuple[int, ...]]
 """("picture", (inode number, frame, kind)), ("series", (number,)), ("study", (number,)) or ("studies", ()),
-("archive_index", (root of a layout,)), or ("project_table", (root of a project, kind of file)).
+("archive_index", (root of a layout,)), ("project_table", (root of a project, kind of file)), ("omidb", (number of a
+study,)) or ("client", (its directory's number,)).
 
 A picture's arguments may go on with (rows, columns, colour): what was promised to whom it is for.
 """

@@ -124,7 +124,9 @@ class Placing:
         """Return the directory of a layout or project that always has this name."""
         text = f"\1{name}"  # as no level of a layout says
         value = self._txn.get(tables.identity_key("directory", parent, text), db=self._tables["identity"])
-        return int(U64.unpack(value)[0]) if value is not None else self._new_folder(parent, text, name)
+        return (
+            int(U64.unpack(value)[0]) if value is not None else self._new_folder(parent, text, candidates(name, text))
+        )
 
     def _folder(self, parent: int, layout: Layout, level: int, attributes: Mapping[str, Value]) -> int:
         text = layout.identity(level, attributes)
@@ -137,14 +139,14 @@ class Placing:
             number = int(U64.unpack(value)[0])
         else:
             count = self._fold.layouts.given(parent) + 1 if layout.is_counted(level) else 0
-            rendered = layout.render_level(level, attributes, text, count)
-            number = self._new_folder(parent, text, rendered)
+            names = layout.names(level, attributes, text, count)
+            number = self._new_folder(parent, text, names)
         self._folders[parent, text] = number
         return number
 
-    def _new_folder(self, parent: int, text: str, wanted: str) -> int:
+    def _new_folder(self, parent: int, text: str, names: Iterator[str]) -> int:
         key = tables.identity_key("directory", parent, text).hex()
-        name = free_name(self._txn, self._tables["name"], parent, wanted, text)
+        name = first_free(self._txn, self._tables["name"], parent, names)
         number = self._fold.next
         self._records.folders.append((number, key, parent, name))
         self._fold.folder(number, key, parent, name)
@@ -155,8 +157,9 @@ def free_name(txn: Transaction, taken: Table, parent: int, name: str, identity: 
     """Return the first name of an entity that nothing in a directory has; not the plain one if that is not `plain`."""
     if plain and txn.get(tables.name_key(parent, name.encode()), db=taken) is None:
         return name
-    names: Iterator[str] = candidates(name, identity)
-    for candidate in names if plain else islice(names, 1, None):
-        if txn.get(tables.name_key(parent, candidate.encode()), db=taken) is None:
-            return candidate
-    raise AssertionError("candidates never end")
+    return first_free(txn, taken, parent, islice(candidates(name, identity), int(not plain), None))
+
+
+def first_free(txn: Transaction, taken: Table, parent: int, names: Iterator[str]) -> str:
+    """Return the first of these names that nothing in a directory has; they never end."""
+    return next(name for name in names if txn.get(tables.name_key(parent, name.encode()), db=taken) is None)

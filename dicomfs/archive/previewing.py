@@ -9,7 +9,7 @@ from dicomfs.archive.archive import Archive
 from dicomfs.archive.catalog import View
 from dicomfs.archive.layout import Layout
 from dicomfs.archive.layouts import Lacking, in_order
-from dicomfs.archive.names import candidates, fold
+from dicomfs.archive.names import fold
 
 _STUDIES: Final = 64
 """So many studies are read in one transaction."""
@@ -36,7 +36,7 @@ class _Directory:
         if known is not None:
             return known
         number = len(self.names) + 1 if layout.is_counted(level) else 0
-        names = candidates(layout.render_level(level, one.attributes, identity, number), identity)
+        names = layout.names(level, one.attributes, identity, number)
         if not (plain or number):
             next(names)
         name = next(candidate for candidate in names if fold(candidate) not in self.taken)

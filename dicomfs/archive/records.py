@@ -5,19 +5,19 @@
      "study_patients": [[study, patient]], "directories": [[ino, identity, parent, name]],
      "instances": [InstanceRow as a list]}
 
-and of layouts and projects what fold_layouts.py and fold_projects.py say.
+and of layouts, projects and attachments what fold_layouts.py, fold_projects.py and fold_attachments.py say.
 """
 
 import json
 from typing import Final, NamedTuple, TypeAlias
 
-from dicomfs.archive import fold_layouts, fold_projects
+from dicomfs.archive import fold_attachments, fold_layouts, fold_projects
 from dicomfs.archive.fold_projects import DerivedRow
 
 Value: TypeAlias = str | int
 Attributes: TypeAlias = dict[str, Value]
 
-LEFT_OUT: Final = fold_layouts.KEYS + fold_projects.KEYS
+LEFT_OUT: Final = fold_layouts.KEYS + fold_projects.KEYS + fold_attachments.KEYS
 """The keys that a commit has only where there is something to say."""
 
 
@@ -64,6 +64,7 @@ class Records:
         self.projects_off: list[int] = []
         self.derived: list[DerivedRow] = []
         self.withheld: list[tuple[int, int, str]] = []
+        self.attachments: list[tuple[int, str, str, str, str, int]] = []
         self.instances: list[str] = []
         """As JSON already: thousands of rows would cost memory, and time to look through."""
 

@@ -35,6 +35,9 @@ a directory's or an instance's number is its inode number.
     member    u64 root, u64 ino          u64 ino, reason: the file by which a project shows an instance, itself or
                                          derived; with a reason where it is withheld
     source    u64 derived ino            u64 ino, u64 root: the instance it was made of, and the project
+    attachment  u64 number               JSON {"patient", "kind", "name", "blob", "size", "time_ns"}: a document that a
+                                         user attached to a patient; "patient" is the identity, in hexadecimal
+    attached  16 s identity of a patient, u64 number   empty: the documents of a patient, the latest last
     change    u64 seq                    JSON {"directories": [ino], "removed": [[parent, name]],
                                          "studies": [number], "series": [number], "displaced": [ino]}
 """
@@ -66,6 +69,8 @@ TABLES: Final = (
     "project",
     "member",
     "source",
+    "attachment",
+    "attached",
     "change",
 )
 

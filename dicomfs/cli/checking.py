@@ -103,6 +103,8 @@ def _advice(archive: Path, hurt: AbstractSet[str]) -> Iterator[str]:
         yield f"to see where a file is in a drive: dicomfs query {which}"
     if hurt & _IN_PACKS:
         yield "to do: put back the packs that are hurt, from a copy of the archive"
+    if "attachment" in hurt:
+        yield "to do: attach the documents again; dicomfs attachments tells which they are"
     if "index" in hurt:
         first = ", when the packs are whole" if hurt & _IN_PACKS else ""
         yield f"to do{first}: dicomfs reindex -a {quoted(archive)}"

@@ -30,6 +30,8 @@ _COMMANDS = {
     "reindex": "reindexing",
     "layout": "layouts",
     "project": "projects",
+    "attach": "attaching",
+    "attachments": "attaching",
     "render": "rendering",
     "serve": "serving",
     "nginx-conf": "serving",

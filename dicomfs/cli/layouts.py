@@ -34,11 +34,12 @@ def layout_command() -> None:
       {Keyword}            an attribute of the catalog; {PatientName.family_name} a part of a name
       {A|B|'text'}         the first that has a value
       {A:format}           dates %Y %m %d, times %H %M %S, numbers 05d, text .12 (cut off)
-      {A!conversion}       upper, lower, plain (special characters become underscores), ctp
+      {A!conversion}       upper, lower, plain (special characters become underscores), ctp, uid
       {A='CT'?B|C}         B where A is CT, else C; also A!='CT'? and A? (A has a value);
                            patterns are those of `dicomfs query`
       {n} {n:04d}          counts the entries of a directory, in the order of slices and of imports
       {patient} {study} {series}   no text, but a directory for each of them
+      {client:demd}        the patient ID where it is four letters and a number, else these and a number
       {{ and }}            braces
 
     A missing value disappears with the separator before it. What two files or directories would both be
@@ -110,11 +111,19 @@ def show_command(*, name: str, archive: Path, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("template", required=False)
 @_FILE
+@click.option("--prefix", metavar="LETTERS", help="Four letters with which the names of {client} begin.")
 @archive_option
 @wait_option
 @json_option
 def add_command(
-    *, name: str, template: str | None, file: Path | None, archive: Path, wait_s: float, as_json: bool
+    *,
+    name: str,
+    template: str | None,
+    file: Path | None,
+    prefix: str | None,
+    archive: Path,
+    wait_s: float,
+    as_json: bool,
 ) -> None:
     """Switch the layout NAME on, and give every file of the archive its name in it.
 
@@ -122,9 +131,13 @@ def add_command(
     that are mounted show it within a second, unless they were told which views to show. If this is
     interrupted, run it again: it goes on where it was. Imports give names to what they bring.
 
+    The layout `omidb` is that of OMI-DB. --prefix says what its clients are called; the Python package of that name
+    looks for optm and demd by itself, for others when it is told.
+
     \b
     Examples:
       dicomfs layout add icore -a /srv/archive
+      dicomfs layout add omidb --prefix optm
       dicomfs layout add dates '{StudyDate:%Y}/{StudyDate:%m}/{Modality}/{SOPInstanceUID}.dcm'
       dicomfs layout add mine --file mine.layout
 
@@ -133,10 +146,13 @@ def add_command(
       0  every file has its name
       2  the template is wrong; the message says where and why
     """
+    from dicomfs.archive.clients import with_prefix
     from dicomfs.archive.layouts import switch_on
     from dicomfs.cli.run import Interrupted
 
     text = _template(archive, template, file, name)
+    if prefix is not None:
+        text = with_prefix(text, prefix)
     try:
         with progress_bar("placing") as progress:
             applied = switch_on(archive, name, text, progress, wait_s=wait_s)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dicomfs.archive.names import possible
 from dicomfs.errors import NotFound
+from dicomfs.vfs import omidb as omidbs
 from dicomfs.vfs import xattrs
 from dicomfs.vfs.archive_index import NAME as INDEX
 from dicomfs.vfs.archive_index import ArchiveIndex
@@ -24,12 +25,19 @@ class Catalog:
     """Provider of every tree that was claimed at commit; each instance has one inode number in all of them."""
 
     def __init__(
-        self, archive: "Archive", places: Places, index: ArchiveIndex, files: ProjectFiles, created_ns: int
+        self,
+        archive: "Archive",
+        places: Places,
+        index: ArchiveIndex,
+        omidb: omidbs.Omidb,
+        files: ProjectFiles,
+        created_ns: int,
     ) -> None:
-        """Show of an archive what `places` lets be seen; `index` and `files` add what is computed."""
+        """Show of an archive what `places` lets be seen; `index`, `omidb` and `files` add what is computed."""
         self._archive = archive
         self._places = places
         self.index = index
+        self.omidb = omidb
         self._files = files
         self.links = 1
         """How many of the views shown may hold an instance. Which of the projects do, nobody counts for each: a number
@@ -56,6 +64,8 @@ class Catalog:
             return None
         if name == INDEX and parent in self.index.roots:
             return self.index.of(parent)
+        if name == omidbs.NAME and parent in self.omidb.roots:
+            return self.omidb.of(parent)
         with self._archive.view() as view:
             if self._is_out(view, parent):
                 return None
@@ -68,7 +78,7 @@ class Catalog:
             return None
         ino, is_directory, size, mtime_ns, subdirectories, _, is_derived = node
         if is_directory:
-            nlink = 2 + subdirectories
+            nlink = 2 + subdirectories + (ino in self.omidb.roots)
             if self._places.leaves_out(ino, QUARANTINE) and view.child(ino, QUARANTINE) is not None:
                 nlink -= 1
         else:
@@ -79,6 +89,9 @@ class Catalog:
         """Yield the entries of a directory by inode number, which is the cookie; one scan."""
         if ino in self.index.roots:
             return self._entries(ino, after, [self.index.entry(ino)])
+        if ino in self.omidb.roots:
+            data = self.omidb.entry(ino)
+            return self._entries(ino, after, [] if data is None else [data])
         return self._entries(ino, after, self._files.tables_of(ino))
 
     def _entries(self, ino: INode, after: INode, last: Sequence[Entry]) -> Iterator[Entry]:
@@ -163,5 +176,6 @@ class Catalog:
         if not complete:
             self.index.forget()
             self._files.forget()
+            self.omidb.forget()
         self.seq, self._replaced = found.seq, False
         return Changes(found.directories, found.removed, complete)

@@ -30,6 +30,7 @@ COMPUTED_SHIFT: Final = 56
 COMPUTED_QUARANTINE: Final = 1
 COMPUTED_INDEX: Final = 2
 COMPUTED_PROJECTS: Final = 3
+COMPUTED_OMIDB: Final = 4
 
 INode: TypeAlias = int
 

@@ -68,17 +68,18 @@ class Shelf:
 
     def series(self, view: "View", number: int) -> Held:
         """Return the bundle of a series; raise NotReady."""
-        return self._held("series", number, documents.series_stamp(view, number))
+        return self.held("series", number, documents.series_stamp(view, number))
 
     def study(self, view: "View", number: int) -> Held:
         """Return the bundle of a study; raise NotReady."""
-        return self._held("study", number, documents.study_stamp(view, number))
+        return self.held("study", number, documents.study_stamp(view, number))
 
     def studies(self, view: "View") -> Held:
         """Return the bundle of the list of all studies; raise NotReady."""
-        return self._held("studies", documents.STUDIES, documents.studies_stamp(view))
+        return self.held("studies", documents.STUDIES, documents.studies_stamp(view))
 
-    def _held(self, kind: str, number: int, stamp: str) -> Held:
+    def held(self, kind: str, number: int, stamp: str) -> Held:
+        """Return the bundle of a kind and number, that of the stamp or one not much older; raise NotReady."""
         found = self._bundles.get((kind, number))
         if found is not None and found.stamp == stamp:
             return found

@@ -6,7 +6,7 @@
     ├── dicomweb/      DicomWeb
     ├── quarantine/    Quarantine
     ├── projects/      Projects, and below it Catalog with ProjectFiles
-    └── <layout>/      Catalog: one for each layout that is on, with ArchiveIndex
+    └── <layout>/      Catalog: one for each layout that is on, with ArchiveIndex or Omidb for what is computed
 
 A call finds its provider by the inode number alone (see `node.py`), so no table of nodes is kept and
 memory does not grow with what is walked. A drive that shows a part of an archive answers for nothing else (places.py).
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dicomfs.archive import omidb
 from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.names import possible
 from dicomfs.errors import NotFound
@@ -25,6 +26,7 @@ from dicomfs.vfs.catalog import Catalog
 from dicomfs.vfs.dicomweb import DicomWeb
 from dicomfs.vfs.node import (
     COMPUTED_INDEX,
+    COMPUTED_OMIDB,
     COMPUTED_PROJECTS,
     COMPUTED_QUARANTINE,
     COMPUTED_SHIFT,
@@ -45,6 +47,7 @@ from dicomfs.vfs.node import (
     OpenFile,
     Provider,
 )
+from dicomfs.vfs.omidb import Omidb
 from dicomfs.vfs.places import Places
 from dicomfs.vfs.plain import TextFile
 from dicomfs.vfs.project_files import ProjectFiles
@@ -75,6 +78,8 @@ class _Found(NamedTuple):
     layouts: dict[str, INode]
     indexed: frozenset[INode]
     """Layouts with an index."""
+    with_data: frozenset[INode]
+    """Layouts that show headers as JSON, as OMI-DB does."""
     projects: dict[str, INode]
     withholding: frozenset[INode]
     """Projects that are de-identified, whose `quarantine` is private."""
@@ -96,6 +101,7 @@ class _Found(NamedTuple):
         return cls(
             {state.name: state.root for state in layouts},
             frozenset(state.root for state in layouts if state.template == built_in()["archive"]),
+            frozenset(state.root for state in layouts if omidb.shows_data(state.template)),
             {state.directory: state.root for state in projects},
             withholding,
             frozenset(root for root in withholding if view.child(root, places.QUARANTINE) is not None),
@@ -138,11 +144,16 @@ class Tree:
         self._places = Places(partial=partial, private=self._private_tables)
         index = ArchiveIndex(archive, self._shelf)
         self._files = ProjectFiles(archive, self._shelf, self._places, private=self._private_tables)
-        self._catalog = Catalog(archive, self._places, index, self._files, self._created_ns)
+        data = Omidb(archive, self._shelf)
+        self._catalog = Catalog(archive, self._places, index, data, self._files, self._created_ns)
         self._projects = Projects(self._catalog, self._created_ns)
         self._fixed: dict[INode, Provider] = {}
-        self._computed: dict[int, Provider] = {COMPUTED_INDEX: index, COMPUTED_PROJECTS: self._files}
-        self._providers: list[Provider] = [self._catalog, index, self._files]
+        self._computed: dict[int, Provider] = {
+            COMPUTED_INDEX: index,
+            COMPUTED_OMIDB: data,
+            COMPUTED_PROJECTS: self._files,
+        }
+        self._providers: list[Provider] = [self._catalog, index, data, self._files]
         self._roots = self._fixed_roots
         if PATIENTS in self._roots.values():
             self._fixed[PATIENTS] = self._catalog
@@ -174,6 +185,7 @@ class Tree:
         linking = sum(root in withheld or root not in found.withholding for root in projects.values())
         self._catalog.links = self._fixed_links + len(layouts) + linking or 1
         self._catalog.index.roots = found.indexed.intersection(layouts.values())
+        self._catalog.omidb.roots = found.with_data.intersection(layouts.values())
         self._projects.roots = {name.encode(): root for name, root in projects.items()}
         self._files.show(list(projects.values()), found.order)
         patients = [PATIENTS] if PATIENTS in self._fixed_roots.values() else []

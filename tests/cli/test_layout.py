@@ -43,7 +43,7 @@ def test_add_list_show_remove(run: Run, archive_path: Path, tmp_path: Path) -> N
     assert json.loads(ended.out) == {"name": "mine", "template": template, "placed": 3}
     listed = json.loads(run("layout", "list", "-a", archive_path, "--json").out)
     assert {one["name"]: one["status"] for one in listed} == {
-        "patients": "on", "icore": "on", "mine": "on", "archive": "available",
+        "patients": "on", "icore": "on", "mine": "on", "archive": "available", "omidb": "available",
     }  # fmt: skip
     assert run("layout", "show", "mine", "-a", archive_path).out == template + "\n"
     assert run("layout", "remove", "mine", "-a", archive_path).out == "mine: off\n"
@@ -91,7 +91,7 @@ def test_a_preview_is_what_comes(run: Run, archive_path: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["add", "mine"], "there is no layout 'mine'; there are patients, archive, icore, or give a template"),
+        (["add", "mine"], "there is no layout 'mine'; there are patients, archive, icore, omidb, or give a template"),
         (["add", "mine", "{Modalty}/{n}"], "layout: character 1: 'Modalty' is not an attribute that layouts can use"),
         (["add", "patients", "{n}"], "'patients' cannot be the name of a layout"),
         (["add", "a/b", "{n}"], "'a/b' cannot be the name of a layout"),
