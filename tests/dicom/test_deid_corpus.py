@@ -47,7 +47,7 @@ NOT_READ_BY_PYDICOM = {
 }
 # How many are withheld under each profile, and why: a change here is a change of what users get.
 REFUSED = {
-    "this kind of image often has text burned in, and it does not say that it has none (SOP class)": 48,
+    "this kind of image often has text burned in, and it does not say that it has none (SOP class)": 49,
     "SOP class or modality is missing, so nobody can tell what it shows": 36,
     "a structured report: without its content it is none; see the option clean-structured-content": 11,
     "it is damaged: not all of its elements can be read": 4,
@@ -61,7 +61,6 @@ REFUSED = {
     "an encapsulated document: what stands in it cannot be de-identified": 2,
     "data follows the end of its compressed pixels": 1,
     "the length of its pixel data is not what rows, columns, bits and frames say": 1,
-    "this kind of image often has text burned in, and it does not say that it has none (Modality)": 1,
 }
 
 

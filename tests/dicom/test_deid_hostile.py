@@ -205,6 +205,15 @@ def test_comments_of_later_frames_are_found() -> None:
         deidentified(compressed(good, good, bad, frames=3))
     with pytest.raises(Refused, match="follows"):
         deidentified(compressed(good + b"JANE", good, frames=2))
+    for rest in (SECRET, good[2:]):
+        with pytest.raises(Refused, match="not what"):
+            deidentified(compressed(good, rest, frames=2))
+
+
+def test_streams_of_several_fragments_are_shown() -> None:
+    stream = jpeg(JFIF) + b"\0"
+    parts = stream[:40], stream[40:]
+    assert deidentified(compressed(*parts, *parts, frames=2)).ranges == [*parts, *parts]
 
 
 def codestream(*segments: bytes) -> bytes:
