@@ -51,7 +51,7 @@ _DUMMIED: Final = frozenset((deid_rules.KEEP, deid_rules.KEEP_TEXT, deid_rules.C
 _NOT_DUMMIED: Final = frozenset(("CS", "DS", "IS", "UI", *NUMBERS))
 _SEQUENCES: Final = (deid_rules.ITEMS, deid_rules.DUMMY_ITEMS)
 _LONGEST_NOTED: Final = 1 << 10
-"""Longer texts are no names and no numbers."""
+"""Longer texts are no names, no numbers and no short texts."""
 
 
 class Transformation:
@@ -196,6 +196,8 @@ class Transformation:
                 return False
             if tag >> 16 == _IMAGE_GROUP or tag in _CODES_KEPT:
                 return True
+        if len(value) > _LONGEST_NOTED:
+            return False
         shown = charset.decode(value)
         return not has_controls(shown) and not self._known.within(shown)
 

@@ -262,6 +262,37 @@ def test_pixels_that_cannot_be_looked_into_are_withheld(syntax: str) -> None:
         deidentified(compressed(jpeg(), syntax=syntax))
 
 
+# Large values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
+def test_large_samples_are_ranges_and_large_texts_are_not_kept(writer: Writer) -> None:
+    samples = bytes(range(256)) * 4100
+    text = b"Jane " * 210_000
+    waveform = (
+        writer.element(0x54001010, "OW", samples) if not writer.implicit else writer.element(0x00281201, "OW", samples)
+    )
+    comment = writer.element(0x00204000, "LT" if writer.implicit else "UT", text)
+    code = writer.element(0x00080119, "UC", text)
+    private = writer.element(0x00190010, "LO", "Jane") + writer.element(0x00191001, "OB", text)
+    file = instance(nested(writer, code + waveform), comment, private, writer=writer)
+    for profile in PROFILES:
+        found = deidentified(file, profile)
+        assert samples in found.ranges
+        assert len(found.own) < 5000
+        assert b"Jane" not in found.data
+        found.read()
+
+
+def test_large_sequences_are_looked_into() -> None:
+    named = EXPLICIT.element(0x00080104, "LO", "x" * 60) + EXPLICIT.element(0x00100010, "PN", SECRET)
+    for undefined in (False, True):
+        items = [EXPLICIT.item(named, undefined=undefined)] * 12_000
+        file = instance(EXPLICIT.sequence(CODE, items, undefined=undefined))
+        assert not leaks(file)
+        assert len(deidentified(file).read().PrimaryAnatomicStructureSequence) == 12_000
+
+
 # Kinds ---------------------------------------------------------------------------------------------
 
 
