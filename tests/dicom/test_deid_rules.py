@@ -215,6 +215,20 @@ def test_kept_text_that_holds_the_name_is_emptied() -> None:
     assert found.Manufacturer == "ACME"
 
 
+def test_short_texts_that_people_type_are_replaced() -> None:
+    elements = (
+        (0x00100033, "LO", "Showa 25"),
+        (0x00700081, "LO", "Nodule"),
+        (0x00181003, "SH", "D7"),
+        (0x00209056, "SH", "1"),
+    )
+    found = result(*elements)
+    assert found.PatientBirthDateInAlternativeCalendar == found.ContentDescription == found.DeviceID == "ANONYMIZED"
+    assert found.StackID == "1"
+    assert result(*elements, profile="basic,clean-descriptors").ContentDescription == "Nodule"
+    assert result(*elements, profile="basic,retain-device").DeviceID == "D7"
+
+
 def test_curves_overlays_and_group_lengths_are_left_out() -> None:
     found = result(
         (0x00080000, "UL", 40), (0x00080001, "UL", 40), (0x50003000, "OW", b"JaneDoe!"), (0x60000010, "US", 8),
