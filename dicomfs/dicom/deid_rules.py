@@ -21,6 +21,7 @@ from dicomfs.dicom.deid_profile import (
     CLEAN_STRUCTURED_CONTENT,
     FULL_DATES,
     MODIFIED_DATES,
+    RETAIN_CHARACTERISTICS,
     RETAIN_DEVICE,
     RETAIN_UIDS,
     Profile,
@@ -77,9 +78,17 @@ _TYPED_GROUPS: Final = frozenset(
 """Patients (birth dates in other calendars), visits, requests, results, media."""
 _NOT_TYPED: Final = frozenset((0x00102201, 0x00102292, 0x00409210))
 """Species, breed, LUT Label."""
-_BYTES_KEPT: Final = frozenset((0x00282000, 0x7FE00008, 0x7FE00009, 0x7FE00010))
-"""Of OB: ICC profile and pixel data; waveforms and look-up tables are OW or OB."""
+_PERSONS: Final = frozenset(
+    (0x00080051, 0x00100024, 0x00100026, 0x00100027, 0x00321031, 0x00400026, 0x00400027, 0x00400036, 0x00404009,
+     0x0040A028, 0x0040A066, 0x0040A068, 0x0040A070, 0x0040A076, 0x00440103, 0x0072000E)
+)  # fmt: skip
+"""Sequences of codes and identifiers of persons, organizations and those who assign identifiers."""
+_CHARACTERISTICS: Final = frozenset(
+    (0x00100022, 0x00100035, 0x00101021, 0x00101022, 0x00101023, 0x00101024, 0x00102298, 0x00109431)
+)
+"""What tells as much as the patient's size and weight, which the table has."""
 _GROUPS_OF_SAMPLES: Final = frozenset((0x0028, 0x5400, 0x7FE0))
+"""ICC profile, look-up tables, waveforms, pixels."""
 
 
 class Rule(NamedTuple):
@@ -146,8 +155,10 @@ class Rules:
 
     def _unlisted(self, tag: int, vrs: tuple[str, ...]) -> int:
         vr = vrs[0]
+        if tag in _CHARACTERISTICS and RETAIN_CHARACTERISTICS not in self._options:
+            return EMPTY
         if vr == "SQ":
-            return ITEMS
+            return DUMMY_ITEMS if tag in _PERSONS else ITEMS
         if vr in DATES:
             return KEEP if FULL_DATES in self._options else MOVE if MODIFIED_DATES in self._options else EMPTY
         if vr in SHORT_TEXT and _is_identifier(tag):
@@ -158,7 +169,7 @@ class Rules:
             return KEEP if RETAIN_UIDS in self._options else KEEP_UID
         if vr in ("PN", "AE", "UR"):
             return EMPTY
-        if vr in ("OB", "UN") and tag >> 16 not in _GROUPS_OF_SAMPLES and tag not in _BYTES_KEPT:
+        if vr in ("OB", "UN") and tag >> 16 not in _GROUPS_OF_SAMPLES:
             return REMOVE
         return _kept(vr)
 

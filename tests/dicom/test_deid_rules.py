@@ -229,6 +229,21 @@ def test_short_texts_that_people_type_are_replaced() -> None:
     assert result(*elements, profile="basic,retain-device").DeviceID == "D7"
 
 
+def test_codes_of_persons_and_issuers_become_dummies() -> None:
+    code = EXPLICIT.element(0x00080100, "SH", "RR17") + EXPLICIT.element(0x00080104, "LO", "Roe, Rita")
+    issuer = EXPLICIT.element(0x00400031, "UT", "St. Roe") + EXPLICIT.element(0x00400033, "CS", "DNS")
+    performer, issuers = (
+        EXPLICIT.sequence(tag, [EXPLICIT.item(item)]) for tag, item in ((0x00404009, code), (0x00080051, issuer))
+    )
+    found = result(performer, issuers, (0x00101022, "DS", "31.5"), (0x00102210, "CS", "BIPED"))
+    assert "Roe" not in str(found)
+    assert "RR17" not in str(found)
+    assert found.IssuerOfAccessionNumberSequence[0].UniversalEntityIDType == "DNS"
+    assert (found.PatientBodyMassIndex, found.AnatomicalOrientationType) == (None, "BIPED")
+    kept = result((0x00101022, "DS", "31.5"), profile="basic,retain-patient-characteristics")
+    assert kept.PatientBodyMassIndex == 31.5
+
+
 def test_curves_overlays_and_group_lengths_are_left_out() -> None:
     found = result(
         (0x00080000, "UL", 40), (0x00080001, "UL", 40), (0x50003000, "OW", b"JaneDoe!"), (0x60000010, "US", 8),
