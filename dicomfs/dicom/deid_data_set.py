@@ -4,6 +4,7 @@ Nothing is copied but values that are legal where they are; headers and lengths 
 understand is not in its tree, and so not in the result.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -43,6 +44,8 @@ ORIGINAL."""
 _IMAGE_GROUP: Final = 0x0028
 _ICC_PROFILE: Final = 0x00282000
 _PADDING: Final = " \0"
+_LEGAL_UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)+").fullmatch
+_LONGEST_UID: Final = 64
 _UID_PADDING: Final = " \0\t\r\n"
 _KINDS: Final = {deid_rules.ACCESSION_NUMBER: "accession number", deid_rules.STUDY_ID: "study id"}
 _CLEANING: Final = frozenset((CLEAN_DESCRIPTORS, CLEAN_GRAPHICS, CLEAN_STRUCTURED_CONTENT))
@@ -159,12 +162,14 @@ class Transformation:
 
     def _value(self, rule: Rule, action: int, tag: int, vr: str, value: bytes, charset: CharacterSet) -> bytes | None:
         """Return what becomes of a value that is not empty; None where the attribute goes with it."""
+        if action == deid_rules.KEEP and vr == "UI":
+            return self._uids(value, retained=True)
         if action == deid_rules.KEEP:
             return value if self._is_kept(rule, tag, vr, value) else b""
         if action == deid_rules.KEEP_TEXT:
             return value if self._is_harmless(tag, vr, value, charset) else dummy(vr)
         if action in (deid_rules.KEEP_UID, deid_rules.UID):
-            return self._uids(value)
+            return self._uids(value, retained=False)
         if action == deid_rules.EMPTY:
             return b""
         if action == deid_rules.DUMMY:
@@ -201,10 +206,15 @@ class Transformation:
         shown = charset.decode(value)
         return not has_controls(shown) and not self._known.within(shown)
 
-    def _uids(self, value: bytes) -> bytes:
+    def _uids(self, value: bytes, *, retained: bool) -> bytes:
         uids = (one.strip(_UID_PADDING) for one in value.decode("latin_1").split("\\"))
-        new = (uid if not uid or is_standard_uid(uid) else self._pseudonyms.uid(uid) for uid in uids)
-        return "\\".join(new).encode("ascii")
+        return "\\".join(self.uid(uid, retained=retained) for uid in uids).encode("ascii")
+
+    def uid(self, uid: str, *, retained: bool) -> str:
+        """Return what stands for a UID: itself if it is the Standard's, or retained and legal."""
+        if not uid or is_standard_uid(uid) or (retained and len(uid) <= _LONGEST_UID and _LEGAL_UID(uid)):
+            return uid
+        return self._pseudonyms.uid(uid)
 
     def _moved(self, rule: Rule, vr: str, value: bytes) -> bytes | None:
         text = value.decode("latin_1")
