@@ -43,6 +43,8 @@ _CODES_KEPT: Final = frozenset((0x00080008, 0x00080060, 0x00089007, 0x0040A010, 
 ORIGINAL."""
 _IMAGE_GROUP: Final = 0x0028
 _ICC_PROFILE: Final = 0x00282000
+_FIRST_OF_BLOCKS: Final = 0x1000
+_CREATOR: Final = Rule(deid_rules.KEEP_TEXT, ("LO",), 1)
 _PADDING: Final = " \0"
 _LEGAL_UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)+").fullmatch
 _LONGEST_UID: Final = 64
@@ -108,6 +110,7 @@ class Transformation:
                   ) -> list[Piece]:  # fmt: skip
         charset = self._charset(found, charset)
         elements, rule_of, data, form = found.elements, self._rules.of, self._data, self._form
+        blocks = self._safe_blocks(elements) if self._safe else frozenset()
         pieces: list[Piece] = []
         for tag in sorted(elements.keys() | written.keys()):
             if tag in written:
@@ -117,7 +120,7 @@ class Transformation:
             group = tag >> 16
             if group == _PIXEL_GROUP:
                 continue  # which are written already, or nested
-            rule = self._private(tag, elements) if group & 1 else rule_of(tag)
+            rule = self._private(tag, elements, blocks) if group & 1 else rule_of(tag)
             action = rule.action
             if action == deid_rules.REMOVE or element[4] is ENCAPSULATED:
                 continue
@@ -241,26 +244,32 @@ class Transformation:
 
     # Private elements -----------------------------------------------------------------------------
 
-    def _private(self, tag: int, elements: Mapping[int, Element]) -> Rule:
+    def _safe_blocks(self, elements: Mapping[int, Element]) -> frozenset[int]:
+        """Return the tags of the private creators whose blocks have safe elements."""
+        private = (tag for tag in elements if tag >> 16 & 1 and tag & 0xFFFF >= _FIRST_OF_BLOCKS)
+        return frozenset(_creator_tag(tag) for tag in private if self._is_safe(tag, elements))
+
+    def _private(self, tag: int, elements: Mapping[int, Element], blocks: frozenset[int]) -> Rule:
         """Return the rule for a private element: those on the Standard's list of safe ones may be kept."""
-        if not self._safe:
-            return deid_rules.REMOVED
-        if 0x10 <= tag & 0xFFFF < 0x100:
-            block = (tag & 0xFFFF) << 8
-            kept = any(
-                each >> 16 == tag >> 16 and each & 0xFF00 == block and self._private(each, elements).action
-                for each in elements
-            )
-            return Rule(deid_rules.KEEP_TEXT, ("LO",), 1) if kept else deid_rules.REMOVED
-        creator = self._creator(elements.get(tag & 0xFFFF0000 | tag >> 8 & 0xFF))
-        if not creator or (creator, tag >> 16, tag & 0xFF) not in self._safe:
+        if tag in blocks:
+            return _CREATOR
+        if _creator_tag(tag) not in blocks or not self._is_safe(tag, elements):
             return deid_rules.REMOVED
         return _of_vr(elements[tag][0])
+
+    def _is_safe(self, tag: int, elements: Mapping[int, Element]) -> bool:
+        creator = self._creator(elements.get(_creator_tag(tag)))
+        named = (creator, tag >> 16, tag & 0xFF) in self._safe
+        return named and _of_vr(elements[tag][0]) is not deid_rules.REMOVED
 
     def _creator(self, element: Element | None) -> str:
         if element is None or element[2] - element[1] > _LONGEST_NOTED:
             return ""
         return bytes(self._data[element[1] : element[2]]).decode("latin_1").rstrip(_PADDING)
+
+
+def _creator_tag(tag: int) -> int:
+    return tag & 0xFFFF0000 | tag >> 8 & 0xFF  # PS3.5 7.8.1
 
 
 def _of_vr(vr: str) -> Rule:

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicomfs.dicom.deidentify import Refused
+from dicomfs.dicom.deidentify import Profile, Refused, deidentify
+from dicomfs.dicom.part10 import locate
+from dicomfs.errors import Damaged
 from tests.dicom.build import BIG, EXPLICIT, IMPLICIT, JPEG_UID, UNDEFINED, WRITERS, Writer
-from tests.dicom.deid_files import deidentified
+from tests.dicom.deid_files import PSEUDONYMS, deidentified
 from tests.dicom.test_deid_rules import instance
 
 SECRET = b"SECRET^JANE "
@@ -260,6 +262,23 @@ def test_extended_offset_tables_are_kept_if_they_are_some() -> None:
 def test_pixels_that_cannot_be_looked_into_are_withheld(syntax: str) -> None:
     with pytest.raises(Refused, match="TransferSyntaxUID"):
         deidentified(compressed(jpeg(), syntax=syntax))
+
+
+def test_pixels_that_are_elsewhere_are_withheld() -> None:
+    with pytest.raises(Refused, match="somewhere else"):
+        deidentified(instance((0x00287FE0, "UR", "http://a.b/c"), transfer_syntax="1.2.840.10008.1.2.4.94"))
+
+
+def test_what_cannot_be_read_is_told() -> None:
+    file = compressed(jpeg())
+    found = locate(file)
+    assert found is not None
+
+    def read(_start: int, _end: int) -> bytes:
+        raise Damaged("a byte changed")
+
+    with pytest.raises(Damaged):
+        deidentify(file, found, read, "x", Profile.parse("basic"), PSEUDONYMS)
 
 
 # Large values --------------------------------------------------------------------------------------
