@@ -133,10 +133,11 @@ class Transformation:
                 continue
             if dummies and action in _DUMMIED and vr not in _NOT_DUMMIED:
                 action = deid_rules.DUMMY
-            if end - start > LARGE:
+            agreed = told == vr or may_be(told, vr)
+            if end - start > LARGE and agreed:
                 pieces += self._large(tag, vr, action, element)
                 continue
-            value = bytes(data[start:end]) if told == vr or may_be(told, vr) else b""
+            value = bytes(data[start:end]) if agreed else b""
             if big is not form.encoding.big:
                 value = swapped(value, 2 if vr == "AT" else NUMBERS.get(vr) or SAMPLES.get(vr, 1))
             new = self._value(rule, action, tag, vr, value, charset) if value else value

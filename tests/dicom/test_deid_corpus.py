@@ -6,6 +6,7 @@ profile takes out may still be there for one reason: the profile keeps another a
 
 import csv
 import io
+import random
 import re
 import warnings
 from collections import Counter
@@ -18,6 +19,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.encaps import generate_fragments
 
+from dicomfs.dicom import part10 as part10s
 from dicomfs.dicom.deid_profile import METHODS
 from dicomfs.dicom.deid_table import confidentiality
 from dicomfs.dicom.deidentify import Profile, Refused
@@ -174,3 +176,28 @@ def test_results_are_read_strictly_and_show_the_same_pixels(corpus: Path, profil
 
 def offered(reason: str, profile: str) -> bool:
     return any(option in reason and option in profile for option in ("clean-structured-content", "clean-graphics"))
+
+
+def test_hurt_files_are_withheld_or_legal(corpus: Path) -> None:
+    """Files with wrong bytes: the same ones every time. Nothing but Refused is raised, and results can be read."""
+    chance = random.Random(18)
+    shown = 0
+    for path in paths(corpus):
+        file = path.read_bytes()
+        if len(file) > 30_000:
+            continue
+        for profile in PROFILES:
+            wrong = bytearray(file)
+            for _ in range(chance.randrange(1, 6)):
+                wrong[chance.randrange(132, len(file))] = chance.choice((0, 0xFF, chance.randrange(256)))
+            if part10s.locate(bytes(wrong)) is None:
+                continue
+            try:
+                found = deidentified(bytes(wrong), profile)
+            except Refused:
+                continue
+            shown += 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                assert [element.tag for element in found.read().iterall()], path
+    assert shown > 100

@@ -303,6 +303,13 @@ def test_large_samples_are_ranges_and_large_texts_are_not_kept(writer: Writer) -
         found.read()
 
 
+def test_large_texts_are_not_taken_for_samples() -> None:
+    text = b"Jane " * 210_000
+    found = deidentified(instance((0x00281201, "UT", text), (0x00282000, "UC", text)))
+    assert b"Jane" not in found.data
+    assert found.read().RedPaletteColorLookupTableData is None
+
+
 def test_large_sequences_are_looked_into() -> None:
     named = EXPLICIT.element(0x00080104, "LO", "x" * 60) + EXPLICIT.element(0x00100010, "PN", SECRET)
     for undefined in (False, True):
