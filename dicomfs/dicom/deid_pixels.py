@@ -50,6 +50,8 @@ _WITH_HEADS: Final = frozenset(
 """JPEG, JPEG-LS, JPEG 2000: each frame begins with a head that may hold text."""
 _JPEG_XL: Final = frozenset(f"{_JPEG}{number}" for number in (110, 111, 112))
 _ENCAPSULATING: Final = _WITH_HEADS | _JPEG_XL | {RLE_LOSSLESS, ENCAPSULATED_UNCOMPRESSED}
+_ELSEWHERE: Final = frozenset(f"{_JPEG}{number}" for number in (94, 95, 204, 205))
+"""JPIP: the pixels are had from a server."""
 _RLE_HEADER: Final = 64
 _MOST_SEGMENTS: Final = 15
 _OVERLAY_BIT_POSITION: Final = 0x0102
@@ -60,6 +62,8 @@ def transfer_syntax(part10: Part10, elements: Mapping[int, Element]) -> tuple[st
     """Return what the result is in: as the source where that is true, else as its bytes are. Raise Refused."""
     if part10.encoding is IMPLICIT_BIG:
         raise Refused("its encoding is none of the Standard's")
+    if part10.transfer_syntax in _ELSEWHERE:
+        raise Refused("its pixels are somewhere else (TransferSyntaxUID)")
     if any(tag in elements and elements[tag][4] is ENCAPSULATED for tag in PIXEL_TAGS):
         if part10.transfer_syntax not in _ENCAPSULATING or part10.encoding.big:
             raise Refused("its pixels are compressed in a way that cannot be looked into (TransferSyntaxUID)")
@@ -171,26 +175,32 @@ def _extended(elements: Mapping[int, Element], found: Fragments, form: Form, rea
 
 
 def _refuse_text(found: Fragments, syntax: str, read: Read) -> None:
+    """Refuse what is no pixels at the beginning and at the end of each stream; two reads a fragment."""
     begins = True
-    count = len(found.starts)
+    following = _head(found, 0, read)
     for number, (start, end) in enumerate(zip(found.starts, found.ends, strict=True)):
-        head = bytes(read(start, min(end, start + _RLE_HEADER)))
+        head, following = following, _head(found, number + 1, read)
         if syntax == RLE_LOSSLESS:
-            _refuse_rle(head)
+            _refuse_rle(head[:_RLE_HEADER])
             continue
-        if deid_streams.is_head(head):
-            if deid_streams.hidden_text(read, start, end):
-                raise Refused("its compressed pixels come with comments or other data that may be text")
-        elif syntax in _WITH_HEADS and begins and number == 0:
-            raise Refused("its compressed pixels are not what the transfer syntax says")
+        is_head = deid_streams.is_head(head)
+        if is_head and deid_streams.hidden_text(head, read, start, end):
+            raise Refused("its compressed pixels come with comments or other data that may be text")
         if syntax in _WITH_HEADS:
-            begins = number + 1 == count or _is_head(read, found.starts[number + 1])
-            if begins and deid_streams.text_after_end(read, start, end):
+            if begins and not is_head:
+                raise Refused("its compressed pixels are not what the transfer syntax says")
+            last = not following or deid_streams.is_head(following)
+            ended = deid_streams.has_ended(read, start, end, last=last)
+            if ended is None:
                 raise Refused("data follows the end of its compressed pixels")
+            begins = ended
 
 
-def _is_head(read: Read, start: int) -> bool:
-    return deid_streams.is_head(bytes(read(start, start + deid_streams.MARK)))
+def _head(found: Fragments, number: int, read: Read) -> bytes:
+    if number >= len(found.starts):
+        return b""
+    start = found.starts[number]
+    return bytes(read(start, min(found.ends[number], start + deid_streams.HEAD)))
 
 
 def _refuse_rle(head: bytes) -> None:

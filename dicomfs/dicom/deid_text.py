@@ -94,8 +94,10 @@ class Known:
 
     def cleaned(self, text: str) -> str:
         """Return what is left of a text that is to be cleaned."""
+        if len(text) > _LONGEST_CLEANED:
+            return ""
         shown = folded(text)
-        if len(text) > _LONGEST_CLEANED or self._about_somebody(shown):
+        if self._about_somebody(shown):
             return ""
         if _DIGITS.search(shown) and _MONTH.search(shown):
             return ""

@@ -36,6 +36,8 @@ _PATTERNS: Final = {
 _LEGAL: Final = {vr: re.compile(rf"{one}(?:\\{one})*[ \0]?") for vr, one in _PATTERNS.items()}
 _LOOSE_CODE: Final = re.compile(r"[A-Za-z0-9 _\\./+-]{0,64}\0?")
 """Codes that some writers have: lower case, dots."""
+_SHORT: Final = 64
+"""Values up to so many bytes are remembered: neighbours in a series repeat most of them."""
 _LONGEST_DECIMAL: Final = 32
 """A DS has 16 characters; some writers take more."""
 _CHARACTER_SETS: Final = re.compile(
@@ -50,9 +52,12 @@ def dummy(vr: str) -> bytes:
     return _DUMMIES.get(vr, b"")
 
 
-@lru_cache(1 << 14)
 def is_legal(vr: str, value: bytes) -> bool:
     """Say whether a value that is no free text is what its VR says."""
+    return (_is_legal_again if len(value) <= _SHORT else _is_legal)(vr, value)
+
+
+def _is_legal(vr: str, value: bytes) -> bool:
     if vr in NUMBERS:
         return len(value) % NUMBERS[vr] == 0
     if vr in SAMPLES:
@@ -78,6 +83,9 @@ def may_be(told: str, vr: str) -> bool:
 def is_icc_profile(value: bytes) -> bool:
     """Say whether a value has the head of an ICC profile, and its length (ICC.1 7.2)."""
     return value[36:40] == b"acsp" and 0 <= len(value) - int.from_bytes(value[:4], "big") <= 1
+
+
+_is_legal_again: Final = lru_cache(1 << 14)(_is_legal)
 
 
 def is_character_set(value: bytes) -> bool:

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicomfs.dicom.deidentify import Refused
+from dicomfs.dicom.deidentify import Profile, Refused, deidentify
+from dicomfs.dicom.part10 import locate
+from dicomfs.errors import Damaged
 from tests.dicom.build import BIG, EXPLICIT, IMPLICIT, JPEG_UID, UNDEFINED, WRITERS, Writer
-from tests.dicom.deid_files import deidentified
+from tests.dicom.deid_files import PSEUDONYMS, deidentified
 from tests.dicom.test_deid_rules import instance
 
 SECRET = b"SECRET^JANE "
@@ -205,6 +207,15 @@ def test_comments_of_later_frames_are_found() -> None:
         deidentified(compressed(good, good, bad, frames=3))
     with pytest.raises(Refused, match="follows"):
         deidentified(compressed(good + b"JANE", good, frames=2))
+    for rest in (SECRET, good[2:]):
+        with pytest.raises(Refused, match="not what"):
+            deidentified(compressed(good, rest, frames=2))
+
+
+def test_streams_of_several_fragments_are_shown() -> None:
+    stream = jpeg(JFIF) + b"\0"
+    parts = stream[:40], stream[40:]
+    assert deidentified(compressed(*parts, *parts, frames=2)).ranges == [*parts, *parts]
 
 
 def codestream(*segments: bytes) -> bytes:
@@ -251,6 +262,61 @@ def test_extended_offset_tables_are_kept_if_they_are_some() -> None:
 def test_pixels_that_cannot_be_looked_into_are_withheld(syntax: str) -> None:
     with pytest.raises(Refused, match="TransferSyntaxUID"):
         deidentified(compressed(jpeg(), syntax=syntax))
+
+
+def test_pixels_that_are_elsewhere_are_withheld() -> None:
+    with pytest.raises(Refused, match="somewhere else"):
+        deidentified(instance((0x00287FE0, "UR", "http://a.b/c"), transfer_syntax="1.2.840.10008.1.2.4.94"))
+
+
+def test_what_cannot_be_read_is_told() -> None:
+    file = compressed(jpeg())
+    found = locate(file)
+    assert found is not None
+
+    def read(_start: int, _end: int) -> bytes:
+        raise Damaged("a byte changed")
+
+    with pytest.raises(Damaged):
+        deidentify(file, found, read, "x", Profile.parse("basic"), PSEUDONYMS)
+
+
+# Large values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
+def test_large_samples_are_ranges_and_large_texts_are_not_kept(writer: Writer) -> None:
+    samples = bytes(range(256)) * 4100
+    text = b"Jane " * 210_000
+    waveform = (
+        writer.element(0x54001010, "OW", samples) if not writer.implicit else writer.element(0x00281201, "OW", samples)
+    )
+    comment = writer.element(0x00204000, "LT" if writer.implicit else "UT", text)
+    code = writer.element(0x00080119, "UC", text)
+    private = writer.element(0x00190010, "LO", "Jane") + writer.element(0x00191001, "OB", text)
+    file = instance(nested(writer, code + waveform), comment, private, writer=writer)
+    for profile in PROFILES:
+        found = deidentified(file, profile)
+        assert samples in found.ranges
+        assert len(found.own) < 5000
+        assert b"Jane" not in found.data
+        found.read()
+
+
+def test_large_texts_are_not_taken_for_samples() -> None:
+    text = b"Jane " * 210_000
+    found = deidentified(instance((0x00281201, "UT", text), (0x00282000, "UC", text)))
+    assert b"Jane" not in found.data
+    assert found.read().RedPaletteColorLookupTableData is None
+
+
+def test_large_sequences_are_looked_into() -> None:
+    named = EXPLICIT.element(0x00080104, "LO", "x" * 60) + EXPLICIT.element(0x00100010, "PN", SECRET)
+    for undefined in (False, True):
+        items = [EXPLICIT.item(named, undefined=undefined)] * 12_000
+        file = instance(EXPLICIT.sequence(CODE, items, undefined=undefined))
+        assert not leaks(file)
+        assert len(deidentified(file).read().PrimaryAnatomicStructureSequence) == 12_000
 
 
 # Kinds ---------------------------------------------------------------------------------------------

@@ -134,6 +134,13 @@ def test_uids_may_be_retained() -> None:
     assert found.FrameOfReferenceUID == "1.2.3"
 
 
+def test_uids_that_are_not_legal_are_mapped_even_if_retained() -> None:
+    for uid in ("1.2.x", "1", "1." * 33 + "1", "Jane"):
+        found = result((0x00080018, "UI", uid), (0x00200052, "UI", uid), profile="basic,retain-uids")
+        assert found.SOPInstanceUID == found.FrameOfReferenceUID == PSEUDONYMS.uid(uid)
+        assert found.file_meta.MediaStorageSOPInstanceUID == found.SOPInstanceUID
+
+
 def test_numbers_that_join_studies_are_mapped() -> None:
     request = EXPLICIT.element(0x00080050, "SH", "A1 ")
     found = result(
@@ -213,6 +220,35 @@ def test_kept_text_that_holds_the_name_is_emptied() -> None:
     )
     assert found.ManufacturerModelName == found.SequenceName == "ANONYMIZED"
     assert found.Manufacturer == "ACME"
+
+
+def test_short_texts_that_people_type_are_replaced() -> None:
+    elements = (
+        (0x00100033, "LO", "Showa 25"),
+        (0x00700081, "LO", "Nodule"),
+        (0x00181003, "SH", "D7"),
+        (0x00209056, "SH", "1"),
+    )
+    found = result(*elements)
+    assert found.PatientBirthDateInAlternativeCalendar == found.ContentDescription == found.DeviceID == "ANONYMIZED"
+    assert found.StackID == "1"
+    assert result(*elements, profile="basic,clean-descriptors").ContentDescription == "Nodule"
+    assert result(*elements, profile="basic,retain-device").DeviceID == "D7"
+
+
+def test_codes_of_persons_and_issuers_become_dummies() -> None:
+    code = EXPLICIT.element(0x00080100, "SH", "RR17") + EXPLICIT.element(0x00080104, "LO", "Roe, Rita")
+    issuer = EXPLICIT.element(0x00400031, "UT", "St. Roe") + EXPLICIT.element(0x00400033, "CS", "DNS")
+    performer, issuers = (
+        EXPLICIT.sequence(tag, [EXPLICIT.item(item)]) for tag, item in ((0x00404009, code), (0x00080051, issuer))
+    )
+    found = result(performer, issuers, (0x00101022, "DS", "31.5"), (0x00102210, "CS", "BIPED"))
+    assert "Roe" not in str(found)
+    assert "RR17" not in str(found)
+    assert found.IssuerOfAccessionNumberSequence[0].UniversalEntityIDType == "DNS"
+    assert (found.PatientBodyMassIndex, found.AnatomicalOrientationType) == (None, "BIPED")
+    kept = result((0x00101022, "DS", "31.5"), profile="basic,retain-patient-characteristics")
+    assert kept.PatientBodyMassIndex == 31.5
 
 
 def test_curves_overlays_and_group_lengths_are_left_out() -> None:
