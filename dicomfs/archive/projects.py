@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dicomfs.archive import project_keys, query
+from dicomfs.archive import project_keys, project_tables, query
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.by_project import ProjectState
 from dicomfs.archive.committing import Committing, Opened, writing
@@ -108,6 +108,7 @@ def remove(archive_path: Path, name: str, *, forget_key: bool = False, wait_s: f
         committing.records.projects_off.append(state.root)
         committing.fold.project_off(state.root)
         committing.commit()
+        project_tables.forget(archive_path / "cache", state.root)
         if forget_key:
             project_keys.forget(archive_path, state.root)
     return state
