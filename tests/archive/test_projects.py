@@ -14,6 +14,7 @@ import pydicom
 import pytest
 
 from dicomfs.archive import derivers, project_keys, project_making, projects
+from dicomfs.archive import tables as catalog_tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.check import check
 from dicomfs.archive.names import component, digest
@@ -21,6 +22,8 @@ from dicomfs.archive.query import Level, Query, matches
 from dicomfs.archive.rebuild import reindex
 from dicomfs.archive.tables import DERIVED, ROOT_PROJECTS
 from dicomfs.errors import NotFound, UsageError
+from dicomfs.store.index import Index
+from dicomfs.store.store import TABLES
 from tests.archive import hurtful_deriver as hurtful
 from tests.archive.importing import add, packs, run, tables, tree
 from tests.archive.project_scenes import CT, DEID, below, create, numbered, read, reasons
@@ -421,6 +424,42 @@ def test_mistakes_change_nothing(archive_path: Path) -> None:
         create(archive_path, where=())
     assert tables(archive_path) == index
     assert not (archive_path / "projects").exists()
+
+
+@pytest.mark.damaged
+def test_a_derived_file_that_is_not_what_was_made_is_found(archive_path: Path) -> None:
+    numbered(archive_path, 1)
+    root = create(archive_path, deid=DEID).state.root
+    (ino,) = below(archive_path, root).values()
+    index = Index(archive_path / "index", (*TABLES, *catalog_tables.TABLES), writable=True)
+    txn = index.begin(write=True)
+    key = catalog_tables.U64.pack(ino)
+    value = txn.get(key, db=index.tables["inode"])
+    assert value is not None
+    inode = catalog_tables.InstanceInode.parse(value)._replace(sha256=bytes(32))
+    name = value[catalog_tables.INSTANCE_INODE.size :]
+    txn.put(key, catalog_tables.INSTANCE_INODE.pack(*inode) + name, db=index.tables["inode"])
+    txn.commit()
+    index.close()
+    for verify_files in (False, True):
+        report = check(archive_path, verify_files=verify_files)
+        (problem,) = (one for one in report.problems if one.kind == "derived")
+        assert problem.what == "its header is not the one that was made (SHA-256)"
+        assert problem.where == f"file derived from instance {uid('DFS-1', 1, 1, 1)} (inode {ino})"
+    reindex(archive_path)
+    assert check(archive_path, verify_files=True).problems == []
+
+
+def test_of_two_of_one_name_the_unfinished_is_gone_on_with(archive_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbered(archive_path, 1, 2)
+    create(archive_path)
+    with monkeypatch.context() as context:
+        context.setattr(project_making.Making, "go_on", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            create(archive_path)
+    assert projects.resume(archive_path, "own").added == 2
+    with pytest.raises(UsageError, match="2 projects"):
+        projects.resume(archive_path, "own")
 
 
 def test_a_preview_is_what_comes(archive_path: Path) -> None:
