@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import shutil
 import stat
 import time
@@ -16,7 +17,9 @@ import pytest
 from dicomfs.archive import derivers, project_keys, project_making, projects
 from dicomfs.archive import tables as catalog_tables
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.check import check
+from dicomfs.archive.layouts import switch_on
 from dicomfs.archive.names import component, digest
 from dicomfs.archive.query import Level, Query, matches
 from dicomfs.archive.rebuild import reindex
@@ -505,6 +508,47 @@ def test_what_a_lost_pack_took_is_gone_and_the_rest_is_there(archive_path: Path,
     }
     known = ("instance", "derived", "pack")
     assert [problem for problem in check(archive_path).problems if problem.kind not in known] == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_the_packs_give_the_same_index(
+    archive_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(project_making, "COMMIT_LINKS", 3)
+    chance = random.Random(seed)
+    switch_on(archive_path, "icore", built_in()["icore"])
+    frozen: dict[int, dict[str, int]] = {}
+
+    def bring(on_conflict: str) -> None:
+        versions = [
+            make_instance(
+                chance.choice(["CT", "MR"]), number=chance.randrange(5), series=chance.randrange(2),
+                study=chance.randrange(2), seed=str(chance.random()),
+                attributes=chance.choice([None, {"BurnedInAnnotation": "YES"}]),
+            )
+            for _ in range(4)
+        ]  # fmt: skip
+        add(archive_path, *versions, on_conflict=on_conflict)
+
+    for number in range(9):
+        what = chance.choice(["keep", "replace", "static", "live", "remove", "reindex"]) if number else "keep"
+        if what in ("keep", "replace"):
+            bring(what)
+        elif what == "remove" and frozen:
+            root = chance.choice(list(frozen))
+            with Archive.open(archive_path) as opened, opened.view() as view:
+                directory = view.project(root).directory
+            projects.remove(archive_path, directory)
+            del frozen[root]
+        elif what == "reindex":
+            same_from_packs(archive_path)
+        elif what in ("static", "live"):
+            made = create(archive_path, f"p{number}", deid=chance.choice(["", DEID]), live=what == "live")
+            if what == "static":
+                frozen[made.state.root] = below(archive_path, made.state.root)
+        for root, files in frozen.items():
+            assert below(archive_path, root) == files
+    same_from_packs(archive_path)
 
 
 HOSTILE = ["../../etc", "..", "a/b\\c", "CON", "=cmd|'/c calc'!A1", "\x1b[2J", "a\u202eb", "x" * 10_000, "{n}", "%s"]
