@@ -131,8 +131,9 @@ def identifying(originals: Iterator[Path]) -> set[bytes]:
             if isinstance(value, bytes | str) and value:
                 raw = value if isinstance(value, bytes) else value.encode()
                 found.update(piece.strip(b"\0 ") for piece in re.split(rb"[\\=]", raw))
-    # There is a series of this number, and an institution that is called as its machine's manufacturer.
-    return {value for value in found if len(value) >= 6 and len(set(value)) > 3} - {b"123456"} - makers
+    # There is a series of this number, and an institution that is called as the manufacturers of machines.
+    known_to_all = b"\n".join((b"123456", *makers))
+    return {value for value in found if len(value) >= 6 and len(set(value)) > 3 and value not in known_to_all}
 
 
 def found_in(secret: set[bytes], data: bytes) -> set[bytes]:
