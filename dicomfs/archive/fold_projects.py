@@ -57,6 +57,7 @@ class ProjectFold:
         self._time_ns = time_ns
         self._touch = touch
         self._states: dict[int, ProjectState | None] = {}
+        self._loose: list[int] | None = None
 
     def project(self, root: int, directory: str, definition: object) -> None:
         """Make a project, empty."""
@@ -124,10 +125,8 @@ class ProjectFold:
     def displace(self, ino: int) -> list[tuple[int, str]]:
         """Take what was made of a replaced instance out of projects; return the directories and names."""
         removed: list[tuple[int, str]] = []
-        for state in self._all():
-            if state.frozen:
-                continue
-            key = PAIR.pack(state.root, ino)
+        for root in self._not_frozen():
+            key = PAIR.pack(root, ino)
             value = self._txn.get(key, db=self._tables["member"])
             if value is not None:
                 shown = by_project.decode_member(ino, value).shown
@@ -152,11 +151,13 @@ class ProjectFold:
         value = self._get("inode", source)
         return value is not None and value[0] == INSTANCE
 
-    def _all(self) -> list[ProjectState]:
-        cursor = self._txn.cursor(db=self._tables["project"])
-        if not cursor.first():
-            return []
-        return [by_project.decode(U64.unpack(key)[0], value) for key, value in cursor.iternext()]
+    def _not_frozen(self) -> list[int]:
+        if self._loose is None:
+            cursor = self._txn.cursor(db=self._tables["project"])
+            held = cursor.iternext() if cursor.first() else iter(())
+            states = [by_project.decode(U64.unpack(key)[0], value) for key, value in held]
+            self._loose = [state.root for state in states if not state.frozen]
+        return self._loose
 
     def _state(self, root: int) -> ProjectState | None:
         if root not in self._states:
@@ -166,6 +167,7 @@ class ProjectFold:
 
     def _put(self, state: ProjectState) -> None:
         self._states[state.root] = state
+        self._loose = None
         self._txn.put(U64.pack(state.root), by_project.encode(state), db=self._tables["project"])
 
     def _get(self, table: str, number: int) -> bytes | None:

@@ -61,9 +61,15 @@ def from_json(held: object) -> Definition:
         tuple(_text(keyword) for keyword in held["headers"]),
         _text(held["source"]),
         tuple((_text(a), _text(b), _text(c), _text(d)) for a, b, c, d in held["queries"]),
-        tuple((int(row), _text(given), _text(reason)) for row, given, reason in held["failed"]),
-        int(held["version"]),
+        tuple((_number(row), _text(given), _text(reason)) for row, given, reason in held["failed"]),
+        _number(held["version"]),
     )
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("a number is expected")
+    return value
 
 
 def _text(value: object) -> str:

@@ -40,7 +40,9 @@ def make(archive: Path, root: int) -> bytes:
                 file.write(key)
                 file.flush()
                 os.fsync(fd)
-            # One of the same number is of a project that was never committed.
+            # One of the same number is of a project that was never committed, or is lost with its pack.
+            with suppress(FileNotFoundError):
+                os.rename(where, f"{temporary}.old")
             os.rename(temporary, where)
         except BaseException:
             with suppress(OSError):

@@ -39,6 +39,8 @@ def choose(archive: Archive, root: int, definition: Definition, after: int = 0) 
     if after:
         new = _studies_after(archive, after)
         within = {study: within[study] if within is not None else [None] for study in new if _named(within, study)}
+        if not within:
+            return Chosen({}, 0, 0)
     for match in chosen(archive, definition.where, within, after):
         assert match.instance is not None
         with archive.view() as view:

@@ -26,7 +26,8 @@ _TEXT: Final = """\
 #      (all first bytes, then all second bytes), .p4z and .p8z the same for 4 and 8 bytes.
 #      h/<sha256>.zst are headers that other headers are compressed against.
 #   2. c/<number>.cat are the commits, in order. Each holds a JSON document (zstd) that lists its instances,
-#      and for each of them a zstd frame (with h/<base> as raw dictionary) of recipe and literal bytes.
+#      and the files "derived" from them, and for each a zstd frame (with h/<base> as raw dictionary) of recipe and
+#      literal bytes.
 #   3. A recipe is a list of little endian 32-bit numbers: n means the next n literal bytes; n + 2**31,
 #      followed by 32 bytes of SHA-256, means the n bytes of that blob. Joined in order they are the file;
 #      its SHA-256 is in the JSON.

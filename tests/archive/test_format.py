@@ -18,6 +18,7 @@ from dicomfs.archive import settings
 from dicomfs.archive.archive import Archive
 from dicomfs.errors import ArchiveMissing, UsageError
 from tests.archive.importing import add, contents, packs, sha256, tables
+from tests.archive.project_scenes import create
 from tests.builders import make_instance, make_series
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "format.md"
@@ -53,6 +54,7 @@ def test_the_program_on_the_page(filled: Path, tmp_path: Path) -> None:
     (program,) = programs()
     assert "dicomfs" not in program
     assert len(program.splitlines()) <= 60
+    create(filled, deid="basic")
     script, output = tmp_path / "program.py", tmp_path / "output"
     script.write_text(program, encoding="utf-8")
     output.mkdir()
@@ -62,7 +64,10 @@ def test_the_program_on_the_page(filled: Path, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in output.iterdir()} == {
         f"{ino}.dcm": content for ino, content in expected.items()
     }
-    assert sorted(expected.values()) == sorted(FILES)
+    with Archive.open(filled) as opened, opened.view() as view:
+        derived = {ino for ino in expected if view.source_of(ino) is not None}
+    assert len(derived) >= 5
+    assert sorted(content for ino, content in expected.items() if ino not in derived) == sorted(FILES)
 
 
 def test_the_program_reads_a_pack_without_directory(filled: Path, tmp_path: Path) -> None:
@@ -118,6 +123,28 @@ def test_the_records_are_as_the_page_says(filled: Path) -> None:
                 assert all(len(row) == 16 for row in document["instances"])
                 previous = seq
     assert previous == 2
+
+
+def test_the_records_of_a_project_are_as_the_page_says(filled: Path) -> None:
+    create(filled, where=(("PatientID", "*"),), deid="basic")
+    rows: dict[str, list[list[object]]] = {}
+    with zipfile.ZipFile(packs(filled)[2]) as archive:
+        for name in filter(lambda name: name[0] == "c", archive.namelist()):
+            record = archive.read(name)
+            blobs, meta = struct.unpack_from("<II", record, 32)
+            document = json.loads(zstandard.ZstdDecompressor().decompress(record[48 + blobs : 48 + blobs + meta]))
+            assert document["op"] == "project"
+            assert document["instances"] == []
+            for key in document.keys() - {"op", "by"}:
+                rows.setdefault(key, []).extend(document[key])
+    lengths = {"projects": 3, "derived": 12, "folders": 4, "placed": 2, "links": 4, "withheld": 3}
+    assert {key: len(found[0]) for key, found in rows.items() if found} == lengths
+    ((root, name, definition),) = rows["projects"]
+    assert str(name).startswith("DeID_own_")
+    assert set(definition) == {
+        "name", "created", "timestamp", "where", "live", "deid", "headers", "source", "queries", "failed", "version",
+    }  # fmt: skip
+    assert {row[1] for row in rows["derived"]} == {root}
 
 
 def test_the_settings_are_readable(filled: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.check import check
 from dicomfs.archive.ingest import open_for_writing
+from dicomfs.archive.project_definition import Definition, to_json
 from dicomfs.archive.rebuild import reindex
 from dicomfs.errors import Damaged
 from dicomfs.store.writer import Writer
@@ -24,7 +25,33 @@ EMPTY: dict[str, object] = {
 }
 ROW = [2001, 2, 3, 2, "x", 1, "ab" * 32, "00" * 32, 0, 1, 0, 0, 0, 0, 0]
 
+ROOT = 3000
+DEFINITION = to_json(Definition("own", "2024-01-01T00:00:00Z", "20240101000000"))
+PROJECT: dict[str, object] = {**EMPTY, "projects": [[ROOT, "PHI_own", DEFINITION]]}
+DERIVED = [3001, ROOT, 1030, ROOT, "1.dcm", 1, "ab" * 32, "00" * 32, 0, 1, 0, 0]
+
+
+def project(directory: object = "PHI_own", root: object = ROOT, **changes: object) -> bytes:
+    """Return a commit that makes a project with such a definition."""
+    return json.dumps({**EMPTY, "projects": [[root, directory, {**DEFINITION, **changes}]]}).encode()
+
+
 METAS = {
+    "a definition is none": json.dumps({**EMPTY, "projects": [[ROOT, "PHI_own", 7]]}).encode(),
+    "a definition lacks all": json.dumps({**EMPTY, "projects": [[ROOT, "PHI_own", {}]]}).encode(),
+    "a version without end": project(version=float("inf")),
+    "a condition is none": project(where=[["Modality"]]),
+    "a condition is a number": project(where=[["Rows", 7]]),
+    "a query is too short": project(queries=[["A1"]]),
+    "a row that failed is none": project(failed=[["x", "y", "z"]]),
+    "a project is the root": project(root=1),
+    "a project without end": project(root=1 << 70),
+    "a project's name is a surrogate": project(directory="\ud800"),
+    "a derived file is too short": json.dumps({**PROJECT, "derived": [DERIVED[:5]]}).encode(),
+    "a derived file without hash": json.dumps({**PROJECT, "derived": [[*DERIVED[:6], "zz", *DERIVED[7:]]]}).encode(),
+    "a derived file beyond all": json.dumps({**PROJECT, "derived": [[1 << 70, *DERIVED[1:]]]}).encode(),
+    "a reason is a number": json.dumps({**PROJECT, "withheld": [[1030, ROOT, 5]]}).encode(),
+    "a removed project is text": json.dumps({**PROJECT, "projects_off": ["x"]}).encode(),
     "no JSON": b"{",
     "no object": b"[]",
     "nested": b"[" * 200_000,
