@@ -158,6 +158,8 @@ class Tree:
         if PATIENTS in self._roots.values():
             self._fixed[PATIENTS] = self._catalog
         self._show(found)
+        self._shown_seq = -1
+        """The commit that is shown at least; what came while this was made is found by the first `changes`."""
         self._web: DicomWeb | None = None
         if DICOMWEB in self._roots.values():
             self._web = DicomWeb(archive, self._created_ns)
@@ -292,15 +294,16 @@ class Tree:
         directories: set[INode] = set()
         removed: list[tuple[INode, bytes]] = []
         complete = True
-        seq = self._catalog.seq
         for provider in self._providers:
             found = provider.changes()
             directories |= found.directories
             removed += found.removed
             complete = complete and found.complete
         roots, projects, links = self._roots, self._projects.roots, self._catalog.links
-        if self._catalog.seq != seq or not complete:
+        if self._catalog.seq != self._shown_seq or not complete:
+            seq = self._catalog.seq
             self._show(self._look())
+            self._shown_seq = seq
         if not complete or (self._roots, self._projects.roots, self._catalog.links) != (roots, projects, links):
             # Dropping the views' own names makes the kernel forget all that lies below them: where a layout or project
             # came or went, the number of links of every instance.

@@ -109,7 +109,7 @@ def test_nodes_and_children_agree(view: View) -> None:
         assert here.subdirectories == sum(child[1] for child in entries)
         for child, is_directory, size, mtime_ns, subdirectories, name in entries:
             node = view.node(child)
-            assert node == (child, is_directory, size, mtime_ns, subdirectories, ino)
+            assert node == (child, is_directory, size, mtime_ns, subdirectories, ino, False)
             assert view.child(ino, name) == node
             assert view.path(child) == f"{view.path(ino)}/{name.decode()}"
         names = [child[5].decode() for child in entries]

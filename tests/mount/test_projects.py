@@ -19,6 +19,7 @@ import pytest
 
 from dicomfs.archive.rebuild import reindex
 from dicomfs.vfs.node import PATIENTS, PROJECTS
+from tests.archive.importing import add
 from tests.builders import make_instance, write_study
 from tests.mount.conftest import import_into, run
 from tests.vfs.committed import Commit, Wanted, commit_project, instances, remove_project
@@ -101,6 +102,18 @@ def test_modes_keep_private_what_is(made: Path, mount_drive: Callable[..., Drive
     assert open_to_all == {0o755, 0o644}
     strict = mount_drive(made, "umask=077,fmask=0277")
     assert stat.S_IMODE((strict.path / "projects" / DEID / "linker.xlsx").stat().st_mode) == 0o400
+
+
+def test_a_long_quarantine_is_listed_to_its_end(archive_path: Path, mount_drive: Callable[..., Drive]) -> None:
+    add(archive_path, *(make_instance(number=number, rows=8, columns=8) for number in range(1, 201)))
+    withheld = {f"quarantine/{number}.dcm": (ino, "why") for number, ino in enumerate(instances(archive_path), 1)}
+    commit_project(archive_path, DEID, Wanted(withheld=withheld), deid="basic")
+    quarantine = mount_drive(archive_path).path / "projects" / DEID / "quarantine"
+    names = os.listdir(quarantine)
+    assert len(names) == 400
+    assert {stat.S_IMODE((quarantine / name).stat().st_mode) for name in names if name.endswith("txt")} == {0o600}
+    assert {f"quarantine/{name}" for name in names if name.endswith("dcm")} == set(withheld)
+    assert {name[:-4] for name in names if name.endswith("txt")} == {name[:-4] for name in names if "dcm" in name}
 
 
 def test_members_are_hard_links_of_patients(made: Path, mount_drive: Callable[..., Drive], tmp_path: Path) -> None:
