@@ -16,7 +16,7 @@ from dicomfs.archive import nbss, tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.catalog import View
 from dicomfs.archive.fold import Fold
-from dicomfs.archive.fold_attachments import Attachment
+from dicomfs.archive.fold_attachments import NBSS, Attachment
 from dicomfs.archive.layout_values import patient_identity
 from dicomfs.archive.records import Records
 from dicomfs.errors import Damaged, NotFound, UsageError
@@ -27,7 +27,6 @@ from dicomfs.store.recipe import BlobId
 from dicomfs.store.store import Store
 from dicomfs.store.writer import Writer
 
-NBSS: Final = "nbss"
 _COMMIT: Final = 4096
 _COMMIT_BYTES: Final = 1 << 26
 

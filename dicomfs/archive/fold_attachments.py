@@ -18,6 +18,8 @@ from dicomfs.errors import Damaged
 from dicomfs.store.index import Table, Transaction
 
 KEYS: Final = ("attachments",)
+NBSS: Final = "nbss"
+"""The kind of screening data."""
 IMAGES: Final = b"images"
 """Where a layout of OMI-DB has its clients."""
 

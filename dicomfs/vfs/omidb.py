@@ -8,7 +8,8 @@
         └── nbss_<client>.json
 
 Every name below data/ follows from one in images/, and every number too (omidb_numbers.py). What the files say is
-made by other processes, a study's headers at once, and a client's documents (archive/omidb.py), when somebody looks.
+made by other processes when somebody looks, a study's headers at once, and a client's documents
+(archive/documents_omidb.py).
 """
 
 from collections.abc import Iterator
@@ -172,7 +173,7 @@ class Omidb:
                     if one is not None and COOKIE + at > after
                 ]
                 return self._directories(number, STUDY, after, last)
-            first = next(_children(view, number, after), None) if kind == STUDY else None
+            first = next(omidb.children(view, number, after), None) if kind == STUDY else None
             if first is None:
                 return iter(())
             study = view.series(view.instance_inode(first[1]).series).study
@@ -182,7 +183,7 @@ class Omidb:
 
     def _directories(self, folder: int, kind: int, after: int, last: list[Entry]) -> Iterator[Entry]:
         with self._archive.view() as view:
-            for name, ino, is_directory, _, mtime_ns, nlink, _ in _children(view, folder, after):
+            for name, ino, is_directory, _, mtime_ns, nlink, _ in omidb.children(view, folder, after):
                 if is_directory:
                     yield name, numbers.inode(kind, ino), True, 0, mtime_ns, nlink, ino
         yield from last
@@ -191,7 +192,7 @@ class Omidb:
         known = lengths.after(after)
         at, length = next(known, (0, 0))
         with self._archive.view() as view:
-            for name, ino, is_directory, _, mtime_ns, *_ in _children(view, folder, after):
+            for name, ino, is_directory, _, mtime_ns, *_ in omidb.children(view, folder, after):
                 # Both are in the order of inode numbers.
                 while at and at < ino:
                     at, length = next(known, (0, 0))
@@ -284,11 +285,6 @@ class Omidb:
     def close(self) -> None:
         """End what works for this tree."""
         self._shelf.close()
-
-
-def _children(view: "View", folder: int, after: int) -> Iterator[tuple[bytes, int, bool, int, int, int, int]]:
-    # What is left out is told of where images/ is shown.
-    return view.children(folder, after, 1, lambda _: None)
 
 
 def _inflated(kept: bytes | memoryview, length: int) -> bytes:
