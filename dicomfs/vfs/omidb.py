@@ -271,10 +271,13 @@ class Omidb:
 
     def changes(self) -> Changes:
         """Return what was committed since the last call."""
+        if not self.roots:
+            self._journal.skip()
+            return NOTHING
         found = self._journal.news(self.roots)
         if not found.complete:
             self.forget()
-        return found if self.roots else NOTHING
+        return found
 
     def forget(self) -> None:
         """Drop what is known, as the archive's catalog may be another one."""
