@@ -83,7 +83,8 @@ def _imagedb(view: View, folder: int, episodes: nbss.Episodes) -> tuple[dict[str
         site = site or str(view.patient(study.patient).attributes.get("IssuerOfPatientID", ""))
         day = _day(view, study.attributes.get("StudyDate"), images)
         episode = episodes.of(name.decode(), day)
-        shown = f"{day:%Y%m%d}" if day else STAND_IN
+        # Not by strftime, which writes early years with fewer digits.
+        shown = day.isoformat().replace("-", "") if day else STAND_IN
         if not episodes.has(episode):
             lacking.setdefault(episode, shown)
         told: dict[str, object] = {"StudyDate": shown, "EpisodeID": episode}

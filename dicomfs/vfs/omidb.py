@@ -46,8 +46,8 @@ class Omidb:
         self._shelf = Shelf(archive)
         self._journal = Journal(archive, self._shelf)
         self._lengths: dict[int, tuple[Held, omidb.Lengths]] = {}
-        self._patients: dict[int, bytes] = {}
-        """Of clients' directories, which never become another patient's."""
+        self._patients: dict[int, tuple[int, bytes | None]] = {}
+        """Whose clients' directories are, with the time of each at which that was so: it may be left without images."""
         self.roots: frozenset[INode] = frozenset()
 
     # What there is ----------------------------------------------------------------------------------
@@ -91,14 +91,14 @@ class Omidb:
         return Attributes(numbers.inode(kind, number), True, 0, mirrored.mtime_ns, 2 + below)
 
     def _client(self, view: "View", folder: int) -> omidb.Client:
-        patient = self._patients.get(folder)
-        if patient is None:
-            patient = omidb.patient_of(view, folder)
-            if patient is not None:
-                if len(self._patients) >= _KEPT:
-                    self._patients.clear()
-                self._patients[folder] = patient
-        return omidb.client(view, folder, patient)
+        node = view.node(folder)
+        mtime_ns = 0 if node is None else node.mtime_ns
+        known = self._patients.get(folder)
+        if known is None or known[0] != mtime_ns:
+            if len(self._patients) >= _KEPT:
+                self._patients.clear()
+            known = self._patients[folder] = mtime_ns, omidb.patient_of(view, folder)
+        return omidb.client(view, folder, known[1])
 
     def _document(self, view: "View", folder: int, kind: int) -> Attributes | None:
         if not _is_directory(view, folder):

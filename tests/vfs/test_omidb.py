@@ -195,12 +195,13 @@ def test_a_study_without_a_date(archive_path: Path) -> None:
     for number, without in enumerate((("StudyDate",), ("StudyDate", "ContentDate")), 1):
         add(archive_path, make_instance(patient=f"optm{number}", attributes=dict.fromkeys(without)))
     add(archive_path, make_instance(patient="optm3", attributes={"StudyDate": "2024.02.03"}))
+    add(archive_path, make_instance(patient="optm4", attributes={"StudyDate": "00120203"}))
     with Shown(archive_path) as shown:
         days = []
-        for number in (1, 2, 3):
+        for number in (1, 2, 3, 4):
             told = shown.json(f"data/optm{number}/imagedb_optm{number}.json")
             days += [about["StudyDate"] for about in told["STUDIES"].values()]
-    assert days == [DAY, documents_omidb.STAND_IN, "20240203"]
+    assert days == [DAY, documents_omidb.STAND_IN, "20240203", "00120203"]
 
 
 def test_an_attachment_is_shown_as_it_was_given(archive_path: Path) -> None:
