@@ -2,6 +2,7 @@
 
     OUTPUT/<patient>/<study>/<series>/00001.dcm     the names of the mount's patients/
     OUTPUT/<SOP Instance UID>.dcm                   flattened; a second file of one UID gets ~hash
+    OUTPUT/manifest.sha256                          their hashes, where they are asked for
 
 A file appears under its name only when all its bytes are on the disk and have the SHA-256 of what was
 imported; until then it is `.<inode>.dicomfs-part`. So not even a power cut leaves a name without its
@@ -16,15 +17,16 @@ import hashlib
 import os
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicomfs.archive.names import candidates, component, cut, possible
 from dicomfs.archive.query import Level, Match, Query, matches
 from dicomfs.errors import Damaged, DicomfsError, StorageFull, UsageError
+from dicomfs.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
 
 _CHUNK = 4 << 20
 _WORKERS = min(4, os.cpu_count() or 1)
-_STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+STOPS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""After these nothing more can be written."""
+
+OTHER_BYTES: Final = "the archive gave other bytes than were imported; run dicomfs check --verify-files"
 
 
 class Outcome(StrEnum):
@@ -54,6 +59,8 @@ class FileResult:
     outcome: Outcome
     reason: str
     size: int
+    sha256: bytes | None = None
+    """Of the bytes that are there now, where they were hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +86,35 @@ def export(
     query: Query,
     *,
     flatten: bool = False,
+    manifest: bool = False,
     on_result: Callable[[FileResult], None] | None = None,
 ) -> ExportReport:
-    """Write the files that the query finds below `output`, until nothing more can be written there."""
+    """Write the files that the query finds below `output`, until nothing more can be written there.
+
+    `manifest` adds the list of their SHA-256, unless the export ended early.
+    """
     refuse_inside(archive.path, output)
     refuse_files(output)
-    instances = matches(archive, Query(Level.INSTANCE, query.where))
     directories = _Directories(output)
-    files = _flat(instances) if flatten else ((match, _below_patients(match.path)) for match in instances)
-    report = tally(_in_threads(archive, directories, files), on_result)
+    results = _in_threads(archive, directories, named(archive, query, flatten=flatten))
+    report = tally(results, on_result, Manifest(os.fspath(output)) if manifest else None)
     directories.finish(archive)
     return report
 
 
-def tally(results: Iterable[FileResult], on_result: Callable[[FileResult], None] | None) -> ExportReport:
-    """Have files written and hear of each, until nothing more can be written; return what was done."""
+def named(archive: Archive, query: Query, *, flatten: bool) -> Iterator[tuple[Match, str]]:
+    """Return the instances that the query finds, each with its path in an export."""
+    instances = matches(archive, Query(Level.INSTANCE, query.where))
+    return _flat(instances) if flatten else ((match, _below_patients(match.path)) for match in instances)
+
+
+def tally(
+    results: Iterable[FileResult], on_result: Callable[[FileResult], None] | None, manifest: Manifest | None = None
+) -> ExportReport:
+    """Have files written and hear of each, until nothing more can be written; return what was done.
+
+    The manifest lists them, and appears when there are no more.
+    """
     counts: Counter[Outcome] = Counter()
     bytes_written = 0
     stopped = ""
@@ -101,10 +122,19 @@ def tally(results: Iterable[FileResult], on_result: Callable[[FileResult], None]
         for result in results:
             counts[result.outcome] += 1
             bytes_written += result.size if result.outcome is Outcome.WRITTEN else 0
+            if manifest and result.sha256:
+                with stopping(manifest.path):
+                    manifest.add(result.path, result.sha256)
             if on_result:
                 on_result(result)
+        if manifest:
+            with stopping(manifest.path):
+                manifest.finish()
     except StorageFull as error:
         stopped = str(error)
+    finally:
+        if manifest:
+            manifest.close()
     written, present, failed = (counts[outcome] for outcome in Outcome)
     return ExportReport(written, present, failed, bytes_written, stopped)
 
@@ -113,9 +143,20 @@ def failure(path: str, size: int, error: DicomfsError | OSError) -> FileResult:
     """Return what became of a file that could not be written; raise StorageFull where no other can be either."""
     if isinstance(error, DicomfsError):
         return FileResult(path, Outcome.FAILED, str(error), size)
-    if error.errno in _STOPS:
+    if error.errno in STOPS:
         raise StorageFull(f"{error.filename or path}: {error.strerror}") from error
     return FileResult(path, Outcome.FAILED, error.strerror or type(error).__name__, size)
+
+
+@contextmanager
+def stopping(path: str) -> Iterator[None]:
+    """Raise StorageFull for an error of the system after which nothing more can be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in STOPS:
+            raise StorageFull(f"{path}: {error.strerror}") from error
+        raise
 
 
 def refuse_inside(archive: Path, output: Path) -> None:
@@ -240,7 +281,8 @@ def _export_file(archive: Archive, directories: _Directories, match: Match, belo
         return failure(below, instance.size, error)
     if reason:
         return FileResult(below, Outcome.FAILED, reason, instance.size)
-    return FileResult(below, Outcome.WRITTEN if reason is None else Outcome.PRESENT, "", instance.size)
+    outcome = Outcome.WRITTEN if reason is None else Outcome.PRESENT
+    return FileResult(below, outcome, "", instance.size, instance.sha256)
 
 
 def _present(path: str, size: int, sha256: bytes) -> str | None:
@@ -269,7 +311,7 @@ def _write(archive: Archive, path: str, ino: int, sha256: bytes, mtime_ns: int) 
             _sync(fd)
         finally:
             os.close(fd)
-        _appear(part, path)
+        appear(part, path)
     except BaseException:
         os.unlink(part)
         raise
@@ -288,7 +330,7 @@ def _copy(archive: Archive, ino: int, fd: int, sha256: bytes) -> None:
     finally:
         source.close()
     if digest.digest() != sha256:
-        raise DicomfsError("the archive gave other bytes than were imported; run dicomfs check --verify-files")
+        raise DicomfsError(OTHER_BYTES)
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:
@@ -306,7 +348,7 @@ def _sync(fd: int) -> None:
             raise
 
 
-def _appear(part: str, path: str) -> None:
+def appear(part: str, path: str) -> None:
     """Give the finished file its name, never in the place of another file."""
     try:
         os.link(part, path)

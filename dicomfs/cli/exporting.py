@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from dicomfs.cli.ending import tidily_ended
 from dicomfs.cli.options import PATH, archive_option, json_option
 from dicomfs.cli.progress import progress_bar
 from dicomfs.cli.querying import conditions, pattern_option
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @archive_option
-@click.option("--output", "-o", required=True, type=PATH, metavar="DIR", help="Where to write.")
+@click.option("--output", "-o", type=PATH, metavar="DIR", help="The directory to write to.")
+@click.option("--zip", "target", type=PATH, metavar="FILE", help="Write one ZIP file instead.")
 @pattern_option("study-uid", "The studies of this Study Instance UID.")
 @pattern_option("series-uid", "The series of this Series Instance UID.")
 @pattern_option("patient-id", "The studies of this Patient ID.")
@@ -34,23 +36,29 @@ if TYPE_CHECKING:
     default="patients",
     show_default=True,
     metavar="NAME",
-    help="Which tree of the drive to write: patients, dicomweb, or a layout that is on.",
+    help="Which tree of the drive to write: patients, dicomweb, a layout that is on, or a directory in one of them.",
 )
-@click.option("--flatten", is_flag=True, help="All files in DIR itself, named by SOP Instance UID.")
+@click.option("--flatten", is_flag=True, help="No directories: all files are named by SOP Instance UID.")
+@click.option(
+    "--manifest", is_flag=True, help="Add manifest.sha256, the hashes of all files; a ZIP file always has it."
+)
 @click.option("--verbose", "-v", is_flag=True, help="Tell of every file what became of it.")
 @json_option
+@tidily_ended
 def export_command(
     *,
     archive: Path,
-    output: Path,
+    output: Path | None,
+    target: Path | None,
     everything: bool,
     layout: str,
     flatten: bool,
+    manifest: bool,
     verbose: bool,
     as_json: bool,
     **options: str | None,
 ) -> int:
-    """Write files of an archive to a directory, bit for bit.
+    """Write files of an archive to a directory or to a ZIP file, bit for bit.
 
     The directories and names are those of patients/ in a mounted drive, and so are the times. Each
     file is compared with its SHA-256 while it is written and appears under its name when it is whole.
@@ -59,7 +67,15 @@ def export_command(
 
     --layout dicomweb writes what the drive has below dicomweb/, for a web server or an object store:
     everything, or the studies that are found. Its documents change with the archive, so what differs in size or
-    time is written anew there. --layout NAME with --all does the same for a layout of `dicomfs layout`.
+    time is written anew there. --layout NAME with --all does the same for a layout of `dicomfs layout`, and
+    --layout patients/NAME for one directory.
+
+    --manifest adds manifest.sha256, which `sha256sum -c manifest.sha256` reads: the SHA-256 of every file that is
+    there, also of those that were present. What it says of files of earlier exports stays.
+
+    --zip writes one file of any size, its entries stored as they are, with their times in UTC, and the manifest as
+    the last one. It appears when it is whole and on the disk, is never written over another file, and is the same,
+    byte for byte, whenever it is made of the same files with the same times.
 
     In a PATTERN, * stands for any text and ? for one character. Of several, all must be met.
 
@@ -69,7 +85,9 @@ def export_command(
       dicomfs export --patient-id 4711 --output out --flatten
       dicomfs export --all --output /backup/plain
       dicomfs export --all --layout dicomweb --output /srv/www/dicomweb
-      dicomfs export --all --layout icore --output /media/usb
+      dicomfs export --all --layout icore --output /media/usb --manifest
+      dicomfs export --study-uid 1.2.3 --zip study.zip
+      dicomfs export --all --layout patients/4711_Doe_Jane --zip 4711.zip
 
     \b
     Exit status:
@@ -84,20 +102,24 @@ def export_command(
         raise click.UsageError("--flatten is for the files of patients/")
     if layout not in ("patients", "dicomweb") and not everything:
         raise click.UsageError(f"--layout {layout} takes --all: parts are written of patients and dicomweb alone")
+    if (output is None) == (target is None):
+        raise click.UsageError("say where to write: --output DIR or --zip FILE")
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.query import Level, Query
     from dicomfs.cli.run import Interrupted
 
+    where = _Where(output, target, manifest=manifest)
     query = Query(Level.INSTANCE, conditions(options))
     listener = _Listener(verbose=verbose, as_json=as_json)
     with Archive.open(archive) as opened:
         try:
             if layout == "patients":
-                report = _export(opened, output, query, listener, flatten=flatten)
+                report = _export(opened, where, query, listener, flatten=flatten)
             else:
-                report = _export_view(opened, output, layout, None if everything else query, listener)
+                report = _export_view(opened, where, layout, None if everything else query, listener)
         except KeyboardInterrupt:
-            raise Interrupted("the files written are whole; run the same command again to go on") from None
+            gone = "the files written are whole; run the same command again to go on"
+            raise Interrupted("no ZIP file was written" if target else gone) from None
     if as_json:
         _print_json(report, listener.kept)
     elif report.files or report.stopped:
@@ -110,6 +132,14 @@ def export_command(
     elif not report.files:
         note("nothing matches")
     return 0 if report.files and not report.failed and not report.stopped else 1
+
+
+class _Where(NamedTuple):
+    """Where an export goes: to a directory, or to a ZIP file."""
+
+    output: Path | None
+    target: Path | None
+    manifest: bool
 
 
 class _Listener:
@@ -130,45 +160,71 @@ class _Listener:
             note(f"{result.outcome}: {result.path}" + (f": {result.reason}" if result.reason else ""))
 
 
-def _export(archive: Archive, output: Path, query: Query, listener: _Listener, *, flatten: bool) -> ExportReport:
-    from dicomfs.export import export
-
+def _export(archive: Archive, where: _Where, query: Query, listener: _Listener, *, flatten: bool) -> ExportReport:
     with progress_bar("exporting") as progress:
-        hear = listener.hear if progress is None else _progressing(archive, query, listener, progress)
-        return export(archive, output, query, flatten=flatten, on_result=hear)
+        hear = listener.hear if progress is None else _progressing(listener, progress, *_found(archive, query))
+        if where.target:
+            from dicomfs.export_zip import zip_files
+
+            return zip_files(archive, where.target, query, flatten=flatten, on_result=hear)
+        from dicomfs.export import export
+
+        assert where.output is not None
+        return export(archive, where.output, query, flatten=flatten, manifest=where.manifest, on_result=hear)
 
 
-def _export_view(archive: Archive, output: Path, view: str, query: Query | None, listener: _Listener) -> ExportReport:
+def _export_view(archive: Archive, where: _Where, view: str, query: Query | None, listener: _Listener) -> ExportReport:
     from dicomfs.archive.documents import directory_name
     from dicomfs.archive.query import Level, Query, matches
-    from dicomfs.export_view import export_view, write_study_list
 
     only = None
     if query is not None:
         studies = matches(archive, Query(Level.STUDY, query.where))
         only = {directory_name(str(match.study.attributes["StudyInstanceUID"])) for match in studies}
-    report = export_view(archive, output, view, only=only, on_result=listener.hear)
-    if only is not None and not report.stopped:
-        write_study_list(output, only)
-    return report
+    with progress_bar("exporting") as progress:
+        hear = listener.hear if progress is None else _progressing(listener, progress, *_shown(archive, view))
+        if where.target:
+            from dicomfs.export_zip import zip_view
+
+            return zip_view(archive, where.target, view, only=only, on_result=hear)
+        from dicomfs.export_view import export_view
+
+        assert where.output is not None
+        return export_view(archive, where.output, view, only=only, manifest=where.manifest, on_result=hear)
+
+
+def _found(archive: Archive, query: Query) -> tuple[int, int]:
+    """Return how many files and bytes a query finds, more or less: whole series are counted."""
+    from dicomfs.archive.query import Level, Query, matches
+
+    files = size = 0
+    for match in matches(archive, Query(Level.SERIES, query.where)):
+        assert match.series is not None
+        files += match.series.instances
+        size += match.series.size
+    return files, size
+
+
+def _shown(archive: Archive, view: str) -> tuple[int, int]:
+    """Return how many files and bytes a view has, more or less; 0 where only a walk would tell."""
+    with archive.view() as opened:
+        if view in {state.name for state in opened.layouts()}:
+            totals = opened.totals()
+            return totals.instances, totals.bytes_in
+    return 0, 0
 
 
 def _progressing(
-    archive: Archive, query: Query, listener: _Listener, progress: Callable[[Progress], None]
+    listener: _Listener, progress: Callable[[Progress], None], files: int, size: int
 ) -> Callable[[FileResult], None]:
     from dicomfs.archive.outcome import Progress
-    from dicomfs.archive.query import Level, Query, matches
 
-    total: Counter[str] = Counter()
     done: Counter[str] = Counter()
-    for match in matches(archive, Query(Level.SERIES, query.where)):
-        assert match.series is not None
-        total.update(files=match.series.instances, size=match.series.size)
 
     def hear(result: FileResult) -> None:
         listener.hear(result)
         done.update(files=1, size=result.size)
-        progress(Progress(done["files"], total["files"], done["size"], total["size"]))
+        progress(Progress(done["files"], files, done["size"], size))
 
     return hear
 

@@ -9,7 +9,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmark import importing, listing, machine, memory, orthanc, peer, profiles, reading, report, scale, web
+from benchmark import (
+    exporting,
+    importing,
+    layouts,
+    listing,
+    machine,
+    memory,
+    orthanc,
+    peer,
+    profiles,
+    reading,
+    report,
+    scale,
+    web,
+)
 from benchmark.measure import Failed, Results, say
 from benchmark.stage import FULL, QUICK, TINY, Stage
 
@@ -29,6 +43,10 @@ PROBES: dict[str, Callable[[Stage], None]] = {
     "start": scale.probe_start,
     "query": scale.probe_query,
     "growth": listing.probe_growth,
+    "layout": layouts.probe_layout,
+    "layout-list": layouts.probe_layout_list,
+    "export": exporting.probe_export,
+    "deid": exporting.probe_deid,
     "web": web.probe_web,
     "documents": web.probe_documents,
     "static-dicomweb": web.probe_reference,

@@ -12,7 +12,7 @@ from benchmark.measure import Figure, compete, say, timed
 from benchmark.reading import mounted, run
 from benchmark.stage import Stage
 from dicomfs.archive.archive import Archive
-from dicomfs.vfs.node import PATIENTS
+from dicomfs.vfs.node import ROOT, waited
 from dicomfs.vfs.tree import Tree
 
 _LOOKUPS = 1000
@@ -28,25 +28,28 @@ def ls(root: Path) -> float:
     return timed(lambda: run("ls", "-lR", root))
 
 
-def _plain_tree(stage: Stage, archive: Path, name: str) -> Path:
-    """Return a tree on the disk with the same names and sizes, its files without blocks."""
+def plain_tree(stage: Stage, archive: Path, name: str, view: str = "patients") -> Path:
+    """Return a tree on the disk with the same names and sizes as a view, its files without blocks."""
 
     def make(place: Path) -> None:
         with Archive.open(archive) as opened:
-            tree = Tree(opened, ("patients",))
-            waiting = [(PATIENTS, os.fsencode(place))]
+            tree = Tree(opened, (view,))
+            root = tree.lookup(ROOT, view.encode())
+            assert root is not None
+            waiting = [(root.ino, os.fsencode(place))]
             while waiting:
                 ino, path = waiting.pop()
                 os.mkdir(path)
-                for child, number, is_directory, size, *_ in list(tree.entries(ino)):
+                for child, number, is_directory, size, *_ in waited(lambda ino=ino: list(tree.entries(ino))):
                     if is_directory:
                         waiting.append((number, os.path.join(path, child)))
                         continue
                     fd = os.open(os.path.join(path, child), os.O_WRONLY | os.O_CREAT, 0o444)
                     os.ftruncate(fd, size)
                     os.close(fd)
+            tree.close()
 
-    return scans.made(stage.work / "source" / name, make, archive=archive.name)
+    return scans.made(stage.work / "source" / name, make, archive=archive.name, view=view)
 
 
 def probe_find(stage: Stage) -> None:
@@ -64,7 +67,7 @@ _WALKS = {"find": find, "ls": ls}
 
 def _walk(stage: Stage, probe: str) -> None:
     archive = stage.catalog(stage.sizes.listed)
-    plain = _plain_tree(stage, archive, "tree")
+    plain = plain_tree(stage, archive, "tree")
     walk = _WALKS[probe]
     chosen = [stage.cfs(archive), stage.dicomfs(archive)]
     with mounted(*chosen):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -15,6 +16,7 @@ from benchmark import catalog, cohort, drives, machine, scans
 from benchmark.catalog import SeriesPlan
 from benchmark.drives import Drive
 from benchmark.measure import Results, say, timed
+from dicomfs.archive.built_in_layouts import built_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,34 @@ class Stage:
         return self._planned(f"catalog-{instances}", catalog.clinic(instances), instances=instances)
 
     @property
+    def layouts(self) -> Path:
+        """The catalog that is listed, with every layout that comes with dicomfs."""
+        source, known = self.catalog(self.sizes.listed), layouts()
+
+        def make(place: Path) -> None:
+            shutil.copytree(source, place)
+            for name in known:
+                drives.dicomfs("layout", "add", name, "-a", place)
+
+        return self._archive(f"layouts-{self.sizes.listed}", make, instances=self.sizes.listed, layouts=known)
+
+    @property
+    def project(self) -> Path | None:
+        """An archive of the CT study with a de-identified project of it; None where dicomfs makes none."""
+        if subprocess.run(
+            [*drives.DICOMFS, "project", "create", "--help"], capture_output=True, check=False
+        ).returncode:
+            return None
+        study = self.ct_study
+
+        def make(place: Path) -> None:
+            drives.dicomfs("init", place)
+            drives.dicomfs("import", "-a", place, study)
+            drives.dicomfs("project", "create", "bench", "-a", place, "--where", "Modality=CT", "--deid", "basic")
+
+        return self._archive("project", make, slices=self.sizes.ct_slices)
+
+    @property
     def wide(self) -> Path:
         """An archive of many patients with one instance each."""
         return self._planned("wide", catalog.wide(self.sizes.patients), patients=self.sizes.patients)
@@ -203,6 +233,11 @@ def _code() -> str:
         if path.suffix == ".py":
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def layouts() -> dict[str, str]:
+    """Return the templates of the layouts that come with dicomfs, but that of `patients`."""
+    return {name: template for name, template in built_in().items() if name != "patients"}
 
 
 def names(root: Path) -> list[str]:

@@ -75,6 +75,7 @@ def targets(sizes: Sizes) -> list[Target]:
         Target("web-disk", "dicomfs-fast", "ext4", "speed at least", 0.5),
         Target("web-again", "dicomfs", "ext4", "speed at least", 0.5),
         Target("web-again", "dicomfs-fast", "ext4", "speed at least", 0.5),
+        Target("deid", "de-identified", "identified", "speed at least", 0.8),
         *_beside_orthanc("orthanc", "dicomfs-fast"),
         Target("orthanc-import", "dicomfs-fast", "orthanc, 4 connections", "speed at least", 1.0),
         *_beside_orthanc("script", "dicomfs"),
