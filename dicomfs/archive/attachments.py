@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from time import time_ns
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 from zlib import crc32
 
 from dicomfs.archive import archive as archives
@@ -16,7 +16,7 @@ from dicomfs.archive import nbss, tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.catalog import View
 from dicomfs.archive.fold import Fold
-from dicomfs.archive.fold_attachments import Attachment
+from dicomfs.archive.fold_attachments import NBSS, Attachment
 from dicomfs.archive.layout_values import patient_identity
 from dicomfs.archive.records import Records
 from dicomfs.errors import Damaged, NotFound, UsageError
@@ -27,7 +27,8 @@ from dicomfs.store.recipe import BlobId
 from dicomfs.store.store import Store
 from dicomfs.store.writer import Writer
 
-NBSS: Final = "nbss"
+_COMMIT: Final = 4096
+_COMMIT_BYTES: Final = 1 << 26
 
 
 def attach(
@@ -38,60 +39,95 @@ def attach(
     Raise UsageError for what is no such document, and for a patient of whom there are no files or who is not the only
     one with the ID.
     """
-    nbss.require(document)
-    return _change(archive_path, patient_id, issuer, document, name, wait_s)
+    with Attaching(archive_path, wait_s=wait_s) as attaching:
+        return attaching.put(patient_id, document, name, issuer=issuer)
 
 
 def detach(archive_path: Path, patient_id: str, *, issuer: str | None = None, wait_s: float = 0.0) -> Attachment | None:
     """Take the document of a patient away; its versions stay. Return None where there is none."""
-    return _change(archive_path, patient_id, issuer, b"", "", wait_s)
+    with Attaching(archive_path, wait_s=wait_s) as attaching:
+        return attaching.remove(patient_id, issuer=issuer)
 
 
-def _change(
-    archive_path: Path, patient_id: str, issuer: str | None, document: bytes, name: str, wait_s: float
-) -> Attachment | None:
-    from dicomfs.archive.ingest import open_for_writing, who
+class Attaching:
+    """Attach documents, as many as one likes: they last when the `with` block ends well. Belongs to one thread.
 
-    settings = archives.require(archive_path)
-    lock = WriterLock(archive_path / "lock", "dicomfs attach", wait_s=wait_s)
-    try:
-        store = open_for_writing(archive_path)
+    Those of many are committed in between; what an error ends is kept up to there.
+    """
+
+    def __init__(self, archive_path: Path, *, wait_s: float = 0.0) -> None:
+        """Take the archive's lock; raise Locked where another process has it for longer."""
+        from dicomfs.archive.ingest import open_for_writing, who
+
+        self._coded = archives.require(archive_path).codec != "none"
+        self._by = who()
+        self._lock = WriterLock(archive_path / "lock", "dicomfs attach", wait_s=wait_s)
         try:
-            writer = Writer(store)
+            self._store = open_for_writing(archive_path)
             try:
-                patient = identity_of(View(store, writer.txn), patient_id, issuer)
-                found = _record(store, writer, patient, document, name, who(), coded=settings.codec != "none")
-                writer.close()
+                self._writer = Writer(self._store)
+                self._begin()
             except BaseException:
-                writer.abort()
+                self._store.close()
                 raise
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self) -> None:
+        self._time_ns = max(time_ns(), self._view.commit_time_ns + 1)
+        self._fold = Fold(self._store, self._writer.txn, self._writer.seq, self._time_ns)
+        self._records = Records()
+
+    @property
+    def _view(self) -> View:
+        return View(self._store, self._writer.txn)
+
+    def put(self, patient_id: str, document: bytes, name: str, *, issuer: str | None = None) -> Attachment | None:
+        """Do what `attach` does; a UsageError leaves all else as it is."""
+        nbss.require(document)
+        return self._record(identity_of(self._view, patient_id, issuer), document, name)
+
+    def remove(self, patient_id: str, *, issuer: str | None = None) -> Attachment | None:
+        """Do what `detach` does."""
+        return self._record(identity_of(self._view, patient_id, issuer), b"", "")
+
+    def _record(self, patient: bytes, document: bytes, name: str) -> Attachment | None:
+        digest = sha256(document)
+        blob = digest.hexdigest() if document else ""
+        before = self._view.last_attachment(patient, NBSS)
+        hurt = bool(document) and _is_hurt(self._store, self._writer, BlobId(digest.digest()))
+        if (before.blob if before is not None else "") == blob and not hurt:
+            return None
+        if document:
+            _add(self._writer, BlobId(digest.digest()), document, coded=self._coded, again=hurt)
+        row = (self._fold.next, patient.hex(), NBSS, name, blob, len(document))
+        self._records.attachments.append(row)
+        self._fold.attachment(*row)
+        found = Attachment(*row, self._time_ns)
+        if len(self._records.attachments) >= _COMMIT or self._writer.pending_bytes >= _COMMIT_BYTES:
+            self._commit()
+        return found
+
+    def _commit(self) -> None:
+        self._fold.finish()
+        self._writer.commit(self._records.encode("attach", self._by), self._time_ns)
+        self._begin()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                if self._records.attachments:
+                    self._commit()
+                self._writer.close()
+            else:
+                self._writer.abort()
         finally:
-            store.close()
-    finally:
-        lock.release()
-    return found
-
-
-def _record(
-    store: Store, writer: Writer, patient: bytes, document: bytes, name: str, by: str, *, coded: bool
-) -> Attachment | None:
-    digest = sha256(document)
-    blob = digest.hexdigest() if document else ""
-    before = View(store, writer.txn).last_attachment(patient, NBSS)
-    hurt = bool(document) and _is_hurt(store, writer, BlobId(digest.digest()))
-    if (before.blob if before is not None else "") == blob and not hurt:
-        return None
-    if document:
-        _add(writer, BlobId(digest.digest()), document, coded=coded, again=hurt)
-    now_ns = max(time_ns(), View(store, writer.txn).commit_time_ns + 1)
-    fold = Fold(store, writer.txn, writer.seq, now_ns)
-    row = (fold.next, patient.hex(), NBSS, name, blob, len(document))
-    records = Records()
-    records.attachments.append(row)
-    fold.attachment(*row)
-    fold.finish()
-    writer.commit(records.encode("attach", by), now_ns)
-    return Attachment(*row, now_ns)
+            self._store.close()
+            self._lock.release()
 
 
 def _add(writer: Writer, blob: BlobId, document: bytes, *, coded: bool, again: bool) -> None:

@@ -11,7 +11,7 @@ the same bundle at once: the last rename wins, and the bytes are the same. `part
                                list as ("deduplicated", 0), as it reads in the directory deduplicated/
     key of the list's          ("studies", 0)
 
-What omidb.py makes lies beside them: bundles of the kinds `omidb`, of a study, and `client`.
+What documents_omidb.py makes lies beside them: bundles of the kinds `omidb`, of a study, and `client`.
 """
 
 from __future__ import annotations

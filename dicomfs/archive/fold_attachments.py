@@ -18,6 +18,8 @@ from dicomfs.errors import Damaged
 from dicomfs.store.index import Table, Transaction
 
 KEYS: Final = ("attachments",)
+NBSS: Final = "nbss"
+"""The kind of screening data."""
 IMAGES: Final = b"images"
 """Where a layout of OMI-DB has its clients."""
 
@@ -45,7 +47,8 @@ class Attachment(NamedTuple):
 def attach(txn: Transaction, held: dict[str, Table], found: Attachment) -> None:
     """Put an attachment into the tables."""
     identity = bytes.fromhex(found.patient)
-    if found.number < FIRST_CLAIMED or len(identity) != 16 or len(bytes.fromhex(found.blob)) not in (0, 32):
+    fits = all(map(isinstance, (found.kind, found.name, found.size), (str, str, int)))
+    if not fits or found.number < FIRST_CLAIMED or len(identity) != 16 or len(bytes.fromhex(found.blob)) not in (0, 32):
         raise ValueError("an attachment has a number, a patient and a hash")
     key = U64.pack(found.number)
     told = found._asdict()

@@ -64,15 +64,15 @@ def _project_table(archive: Archive, cache: Path, args: tuple[int, ...]) -> None
 
 
 def _headers(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
-    from dicomfs.archive import omidb
+    from dicomfs.archive import documents_omidb
 
-    omidb.make_headers(archive, cache, args)
+    documents_omidb.make_headers(archive, cache, args)
 
 
 def _client(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
-    from dicomfs.archive import omidb
+    from dicomfs.archive import documents_omidb
 
-    omidb.make_client(archive, cache, args)
+    documents_omidb.make_client(archive, cache, args)
 
 
 JOBS: Final[Mapping[str, Make]] = {

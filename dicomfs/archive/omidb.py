@@ -1,55 +1,33 @@
-"""What OMI-DB has beside its images, made of the catalog and of the files' headers, for the drive to show below data/.
+"""Clients of OMI-DB in the catalog, and what bundles hold of them: all that showing data/ takes.
 
-    images/<client>/<study>/<sop>.dcm         claimed, as every layout
-    data/<client>/<study>/<sop>.json          the header as DICOM JSON (dicom/model_header.py)
-    data/<client>/imagedb_<client>.json       {"ClientID", "Site", "STUDIES": {<study>: {"StudyDate", "EpisodeID",
-                                               <SeriesInstanceUID>: {<sop>: {}}}}}: the objects are for marks
-    data/<client>/nbss_<client>.json          the attached document, with an episode for each study that has none in it
-
-Names in these documents are those of the tree, so that whoever reads them finds the files. A study without a date has
-that of its series or images, or else STAND_IN: readers leave out those without one. Headers of a study share a bundle,
-the documents of a client another (documents.py):
-
-    keys of a study's     ("omidb", ino) the header, a gzip member; ("omidb", 0) how long each is: u64 ino, u64 length
-    keys of a client's    ("imagedb", 0) ("nbss", 0) as they are shown
+What there is below data/, and who makes it, is described in documents_omidb.py.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import re
 from bisect import bisect_left
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from dicomfs.archive import attachments, bundle_writing, documents, documents_gzip, nbss, tables
+from dicomfs.archive import tables
 from dicomfs.archive.built_in_layouts import built_in
-from dicomfs.archive.bundle_writing import BundleWriter
-from dicomfs.archive.documents_series import CHANGED
-from dicomfs.archive.fold_attachments import IMAGES
-from dicomfs.archive.layout_values import patient_identity, uid
+from dicomfs.archive.fold_attachments import IMAGES, NBSS
+from dicomfs.archive.layout_values import patient_identity
 from dicomfs.archive.layouts import Owners
 from dicomfs.archive.tables import PAIR
-from dicomfs.errors import Damaged, DicomfsError
+from dicomfs.errors import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import date
-    from pathlib import Path
 
-    from dicomfs.archive.archive import Archive
     from dicomfs.archive.bundle import Bundle
-    from dicomfs.archive.catalog import Series, View
+    from dicomfs.archive.catalog import Child, View
     from dicomfs.archive.fold_attachments import Attachment
 
-log = logging.getLogger(__name__)
-
-__all__ = ["IMAGES", "NAME", "Client", "Lengths", "client", "make_client", "make_headers", "patient_of", "shows_data"]
+__all__ = ["IMAGES", "NAME", "Client", "Lengths", "children", "client", "patient_of", "shows_data"]
 
 NAME: Final = "omidb"
-STAND_IN: Final = "19000101"
-_DICOM: Final = ".dcm"
 
 
 @lru_cache(64)
@@ -77,14 +55,14 @@ def client(view: View, folder: int, patient: bytes | None) -> Client:
     """Return a client as it is; `patient` is the identity that `patient_of` gives."""
     node = view.node(folder)
     # One that says that there is none any more counts too: it changes the document.
-    last = None if patient is None else view.last_attachment(patient, attachments.NBSS)
+    last = None if patient is None else view.last_attachment(patient, NBSS)
     return Client(folder, 0 if node is None else node.mtime_ns, last)
 
 
 def patient_of(view: View, folder: int) -> bytes | None:
     """Return the identity of the patient whose client's directory this is, None where no image is left in it."""
-    for study_folder in (child[1] for child in _children(view, folder)):
-        for ino in (child[1] for child in _children(view, study_folder)):
+    for study_folder in (child[1] for child in children(view, folder)):
+        for ino in (child[1] for child in children(view, study_folder)):
             inode = view.instance_inode(ino)
             study = view.study(view.series(inode.series).study)
             owner = Owners(view, study).of(view, inode.parent)
@@ -93,126 +71,9 @@ def patient_of(view: View, folder: int) -> bytes | None:
     return None
 
 
-def _children(view: View, folder: int) -> Iterator[tuple[bytes, int, bool, int, int, int, int]]:
-    return view.children(folder, 0, 1, lambda _: None)
-
-
-def make_client(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
-    """Make the documents of the client whose directory has this number."""
-    folder = args[0]
-    with archive.view() as view:
-        now = client(view, folder, patient_of(view, folder))
-        path = documents.path(cache, "client", folder, now.stamp)
-        if bundle_writing.is_there(path):
-            return
-        attached = now.attachment if now.attachment is not None and now.attachment.is_there else None
-        document, missing = nbss.EMPTY, False
-        if attached is not None:
-            try:
-                document = attachments.read(archive, attached)
-            except Damaged as error:
-                log.warning("attachment %d is not shown: %s", attached.number, error)
-                missing = True
-        episodes = nbss.Episodes(nbss.require(document))
-        told, lacking = _imagedb(view, folder, episodes)
-    with BundleWriter(path) as writer:
-        writer.add(("imagedb", 0), json.dumps(told, indent=1).encode() + b"\n")
-        writer.add(("nbss", 0), nbss.completed(document, lacking))
-        writer.missing = missing
-        writer.commit()
-
-
-def _imagedb(view: View, folder: int, episodes: nbss.Episodes) -> tuple[dict[str, object], dict[str, str]]:
-    """Return the document of a client's images, and the episodes that it names and NBSS lacks, with their days."""
-    studies: dict[str, dict[str, object]] = {}
-    lacking: dict[str, str] = {}
-    site = ""
-    for name, study_folder, *_ in _children(view, folder):
-        images = _images(view, study_folder)
-        if not images:
-            continue
-        number = next(iter(images))
-        study = view.study(view.series(number).study)
-        site = site or str(view.patient(study.patient).attributes.get("IssuerOfPatientID", ""))
-        day = _day(view, study.attributes.get("StudyDate"), images)
-        episode = episodes.of(name.decode(), day)
-        shown = f"{day:%Y%m%d}" if day else STAND_IN
-        if not episodes.has(episode):
-            lacking.setdefault(episode, shown)
-        told: dict[str, object] = {"StudyDate": shown, "EpisodeID": episode}
-        for series, found in images.items():
-            key = uid(str(view.series(series).attributes.get("SeriesInstanceUID", "")))
-            told[key] = {sop: {} for sop in found.values()}
-        studies[name.decode()] = told
-    client_id = view.path(folder).rpartition("/")[2]
-    return {"ClientID": client_id, "Site": site, "STUDIES": studies}, lacking
-
-
-def _images(view: View, study_folder: int) -> dict[int, dict[int, str]]:
-    """Return the names of a study's images without extension, by series and inode number."""
-    found: dict[int, dict[int, str]] = {}
-    for name, ino, *_ in _children(view, study_folder):
-        images = found.setdefault(view.instance_inode(ino).series, {})
-        images[ino] = name.decode().removesuffix(_DICOM)
-    return found
-
-
-def _day(view: View, study_date: object, images: dict[int, dict[int, str]]) -> date | None:
-    """Return the day of a study, or else that of a series or image of it."""
-
-    def told() -> Iterator[object]:
-        yield study_date
-        for series in images:
-            yield view.series(series).attributes.get("PerformedProcedureStepStartDate")
-        for found in images.values():
-            for ino in found:
-                yield view.instance(ino).attributes.get("ContentDate")
-
-    # ACR-NEMA wrote 2004.01.19 (PS3.5 6.2).
-    days = (nbss.day_of(value.replace(".", "")) for value in told() if isinstance(value, str))
-    return next((day for day in days if day is not None), None)
-
-
-def make_headers(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
-    """Make the headers of all instances of the study of this number."""
-    with archive.view() as view:
-        stamp = documents.study_stamp(view, args[0])
-        numbers = sorted(ino for series in view.series_of(args[0]) for ino in _shown(view, series))
-    path = documents.path(cache, NAME, args[0], stamp)
-    if bundle_writing.is_there(path):
-        return
-    before = bundle_writing.before(path)
-    try:
-        _write_headers(archive, path, numbers, before)
-    except CHANGED:
-        if before is None:
-            raise
-        _write_headers(archive, path, numbers, None)
-
-
-def _shown(view: View, series: Series) -> Iterator[int]:
-    for ino in view.numbers_from(series.key, 0):
-        if view.instance_inode(ino).parent != tables.NOWHERE:
-            yield ino
-
-
-def _write_headers(archive: Archive, path: Path, numbers: list[int], before: Bundle | None) -> None:
-    kept = {} if before is None else dict(Lengths(before))
-    told: dict[int, int] = {}
-    with BundleWriter(path) as writer:
-        for ino in numbers:
-            if before is not None and ino in kept:
-                writer.add((NAME, ino), before.document((NAME, ino)))
-                told[ino] = kept[ino]
-                continue
-            text = _header(archive, ino)
-            if text is None:
-                writer.missing = True
-                continue
-            writer.add((NAME, ino), documents_gzip.member(text))
-            told[ino] = len(text)
-        writer.add((NAME, 0), b"".join(PAIR.pack(*pair) for pair in told.items()))
-        writer.commit()
+def children(view: View, folder: int, after: int = 0) -> Iterator[Child]:
+    """Walk a directory of images/; what is left out there is told of where it is shown."""
+    return view.children(folder, after, 1, lambda _: None)
 
 
 class Lengths:
@@ -243,21 +104,3 @@ class Lengths:
     def _pair(self, at: int) -> tuple[int, int]:
         ino, length = PAIR.unpack_from(self._held, at * PAIR.size)
         return ino, length
-
-
-def _header(archive: Archive, ino: int) -> str | None:
-    """Return an instance's header as JSON, None where it cannot be read."""
-    # Here, because what shows an archive does not need it.
-    from dicomfs.archive.parts import Parts
-    from dicomfs.dicom.model_header import header_json
-
-    try:
-        parts = Parts.open(archive, ino)
-        return header_json(parts.data, parts.part10)
-    except Damaged as error:
-        log.warning("instance %d has no header below data/: %s", ino, error)
-    except (DicomfsError, OSError, MemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001 - one instance, whatever is in it, does not take down its study
-        log.warning("instance %d has no header below data/: unexpected %s", ino, type(error).__name__)
-    return None

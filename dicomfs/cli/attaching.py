@@ -2,81 +2,116 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from dicomfs.cli.options import PATH, archive_option, json_option, wait_option
-from dicomfs.cli.terminal import counted, note, write, write_json, write_json_array, write_table
+from dicomfs.cli.terminal import counted, note, write, write_json_array, write_table
+from dicomfs.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_PATIENT = click.option("--patient-id", metavar="ID", required=True, help="Patient ID, exactly as in the files.")
+    from dicomfs.archive.fold_attachments import Attachment
+
+_NAMED = re.compile(r"nbss_(.+)\.json", re.IGNORECASE).fullmatch
 _ISSUER = click.option(
     "--issuer", metavar="ISSUER", help="Issuer of the patient ID, where several patients have the ID."
 )
 
 
 @click.command("attach", no_args_is_help=True)
-@click.argument("file", type=PATH, required=False)
-@_PATIENT
+@click.argument("files", nargs=-1, type=PATH, metavar="FILES…")
+@click.option("--patient-id", metavar="ID", help="Patient ID, exactly as in the DICOM files (default: from the name).")
 @_ISSUER
-@click.option("--remove", is_flag=True, help="Take the patient's document away; its versions are kept.")
+@click.option("--remove", is_flag=True, help="Take the document of --patient-id away; its versions are kept.")
 @archive_option
 @wait_option
 @json_option
 def attach_command(
     *,
-    file: Path | None,
-    patient_id: str,
+    files: tuple[Path, ...],
+    patient_id: str | None,
     issuer: str | None,
     remove: bool,
     archive: Path,
     wait_s: float,
     as_json: bool,
-) -> None:
-    """Attach the NBSS document FILE to a patient: screening data, which DICOM does not hold.
+) -> int:
+    """Attach NBSS documents to patients: screening data, which DICOM does not hold.
 
-    The document is JSON, an object of episodes. It is kept in the archive as imported files are, and shown by the
+    A document is JSON, an object of episodes. It is kept in the archive as imported files are, and shown by the
     layout `omidb` as nbss_<client>.json: byte for byte, but for episodes added at its end for studies that
     belong to none. A study belongs to the episode with an event on its day, else to the one that was open.
 
-    Attaching another one replaces it; `dicomfs attachments` lists all versions, and prints them. The patient must
-    have files in the archive. Mounted drives show the document within a second.
+    Without --patient-id, files are called nbss_ID.json, as OMI-DB calls them; ID is the patient's. Attaching another
+    document replaces the one before; `dicomfs attachments` lists all versions, and prints them. The patient must
+    have files in the archive. Mounted drives show documents within a second.
 
     \b
     Examples:
-      dicomfs attach -a /srv/archive --patient-id optm1 nbss_optm1.json
+      dicomfs attach -a /srv/archive nbss_optm1.json nbss_optm2.json
       dicomfs attach --patient-id 4711 --issuer HOSPITAL nbss.json
       dicomfs attach --patient-id 4711 --remove
 
     \b
     Exit status:
-      0  the document is attached, or was already
-      2  FILE is no such document, or the archive has no files of the patient
+      0  every document is attached, or was already
+      1  some of several were refused
+      2  a document is none, or the archive has no files of its patient
     """
-    from dicomfs.archive.attachments import attach, detach
+    from dicomfs.archive.attachments import Attaching
 
-    if (file is None) is not remove:
-        raise click.UsageError("name a FILE, or give --remove; not both")
-    if file is None:
-        found = detach(archive, patient_id, issuer=issuer, wait_s=wait_s)
-        told = "removed" if found else "nothing was attached"
-    else:
-        found = attach(archive, patient_id, _read(file), file.name, issuer=issuer, wait_s=wait_s)
-        told = "attached" if found else "attached already"
+    if bool(files) is remove or (remove and patient_id is None):
+        raise click.UsageError("name FILES, or give --patient-id and --remove; not both")
+    if patient_id is not None and len(files) > 1:
+        raise click.UsageError("--patient-id says whose one file is; several are called nbss_ID.json")
+    refused = 0
+    done: list[dict[str, str | int | None]] = []
+    with Attaching(archive, wait_s=wait_s) as attaching:
+        if patient_id is not None and remove:
+            removed = attaching.remove(patient_id, issuer=issuer)
+            done.append(_told("", removed, "removed" if removed else "nothing was attached"))
+        for file in files:
+            try:
+                owner = _owner(file) if patient_id is None else patient_id
+                found = attaching.put(owner, _read(file), file.name, issuer=issuer)
+            except UsageError as error:
+                if len(files) == 1:
+                    raise
+                refused += 1
+                note(f"{file}: {error}")
+            else:
+                done.append(_told(str(file), found, "attached" if found else "attached already"))
     if as_json:
-        write_json({"number": None if found is None else found.number, "changed": found is not None})
-    else:
-        write(f"{told}, version {found.number}" if found is not None else told)
+        write_json_array(done)
+        return 1 if refused else 0
+    for one in done if len(done) + refused == 1 else ():
+        write(f"{one['status']}, version {one['version']}" if one["version"] else str(one["status"]))
+    if len(done) + refused > 1:
+        new = sum(one["version"] is not None for one in done)
+        write(f"{counted(len(files), 'document')}: {new} attached, {len(done) - new} already, {refused} refused")
+    return 1 if refused else 0
+
+
+def _told(file: str, found: Attachment | None, status: str) -> dict[str, str | int | None]:
+    return {"file": file, "status": status, "version": None if found is None else found.number}
+
+
+def _owner(path: Path) -> str:
+    """Return the patient ID that a file's name says."""
+    found = _NAMED(path.name)
+    if found is None:
+        raise UsageError(f"{path}: is not called nbss_ID.json; say whose it is with --patient-id")
+    return found[1]
 
 
 def _read(path: Path) -> bytes:
     """Return a file, or the beginning of one that is too long."""
     from dicomfs.archive.nbss import MAX_BYTES
-    from dicomfs.errors import UsageError
 
     try:
         with path.open("rb") as file:

@@ -39,7 +39,7 @@ def layout_command() -> None:
                            patterns are those of `dicomfs query`
       {n} {n:04d}          counts the entries of a directory, in the order of slices and of imports
       {patient} {study} {series}   no text, but a directory for each of them
-      {client:demd}        the patient ID where it is four letters and a number, else these and a number
+      {client:demd}        the patient ID where it is four letters and a number, or such a name
       {{ and }}            braces
 
     A missing value disappears with the separator before it. What two files or directories would both be

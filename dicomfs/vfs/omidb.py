@@ -8,7 +8,8 @@
         └── nbss_<client>.json
 
 Every name below data/ follows from one in images/, and every number too (omidb_numbers.py). What the files say is
-made by other processes, a study's headers at once, and a client's documents (archive/omidb.py), when somebody looks.
+made by other processes when somebody looks, a study's headers at once, and a client's documents
+(archive/documents_omidb.py).
 """
 
 from collections.abc import Iterator
@@ -47,8 +48,8 @@ class Omidb:
         self._shelf = shelf
         self._journal = Journal(archive, self._shelf)
         self._lengths: dict[int, tuple[Held, omidb.Lengths]] = {}
-        self._patients: dict[int, bytes] = {}
-        """Of clients' directories, which never become another patient's."""
+        self._patients: dict[int, tuple[int, bytes | None]] = {}
+        """Whose clients' directories are, with the time of each at which that was so: it may be left without images."""
         self.roots: frozenset[INode] = frozenset()
         """Of the layouts that are shown; whoever guesses a number is led to nothing that is not in one of them."""
 
@@ -104,14 +105,14 @@ class Omidb:
         return False
 
     def _client(self, view: "View", folder: int) -> omidb.Client:
-        patient = self._patients.get(folder)
-        if patient is None:
-            patient = omidb.patient_of(view, folder)
-            if patient is not None:
-                if len(self._patients) >= _KEPT:
-                    self._patients.clear()
-                self._patients[folder] = patient
-        return omidb.client(view, folder, patient)
+        node = view.node(folder)
+        mtime_ns = 0 if node is None else node.mtime_ns
+        known = self._patients.get(folder)
+        if known is None or known[0] != mtime_ns:
+            if len(self._patients) >= _KEPT:
+                self._patients.clear()
+            known = self._patients[folder] = mtime_ns, omidb.patient_of(view, folder)
+        return omidb.client(view, folder, known[1])
 
     def _document(self, view: "View", folder: int, kind: int) -> Attributes | None:
         if not self._is_ours(view, folder):
@@ -190,7 +191,7 @@ class Omidb:
                     if one is not None and COOKIE + at > after
                 ]
                 return self._directories(number, STUDY, after, last)
-            first = next(_children(view, number, after), None) if kind == STUDY else None
+            first = next(omidb.children(view, number, after), None) if kind == STUDY else None
             if first is None:
                 return iter(())
             study = view.series(view.instance_inode(first[1]).series).study
@@ -200,7 +201,7 @@ class Omidb:
 
     def _directories(self, folder: int, kind: int, after: int, last: list[Entry]) -> Iterator[Entry]:
         with self._archive.view() as view:
-            for name, ino, is_directory, _, mtime_ns, nlink, _ in _children(view, folder, after):
+            for name, ino, is_directory, _, mtime_ns, nlink, _ in omidb.children(view, folder, after):
                 if is_directory:
                     yield name, numbers.inode(kind, ino), True, 0, mtime_ns, nlink, ino
         yield from last
@@ -209,7 +210,7 @@ class Omidb:
         known = lengths.after(after)
         at, length = next(known, (0, 0))
         with self._archive.view() as view:
-            for name, ino, is_directory, _, mtime_ns, *_ in _children(view, folder, after):
+            for name, ino, is_directory, _, mtime_ns, *_ in omidb.children(view, folder, after):
                 # Both are in the order of inode numbers.
                 while at and at < ino:
                     at, length = next(known, (0, 0))
@@ -290,21 +291,19 @@ class Omidb:
 
     def changes(self) -> Changes:
         """Return what was committed since the last call."""
+        if not self.roots:
+            self._journal.skip()
+            return NOTHING
         found = self._journal.news(self.roots)
         if not found.complete:
             self.forget()
-        return found if self.roots else NOTHING
+        return found
 
     def forget(self) -> None:
         """Drop what is known, as the archive's catalog may be another one."""
         self._shelf.forget()
         self._lengths.clear()
         self._patients.clear()
-
-
-def _children(view: "View", folder: int, after: int) -> Iterator[tuple[bytes, int, bool, int, int, int, int]]:
-    # What is left out is told of where images/ is shown.
-    return view.children(folder, after, 1, lambda _: None)
 
 
 def _inflated(kept: bytes | memoryview, length: int) -> bytes:

@@ -28,6 +28,11 @@ class Journal:
         with archive.view() as view:
             self._seq = view.seq
 
+    def skip(self) -> None:
+        """Pass by what was committed since the last call, as no layout of ours is shown."""
+        with self._archive.view() as view:
+            self._seq = view.seq
+
     def news(self, roots: Iterable[INode]) -> Changes:
         """Return what was committed since the last call, and what was told though it was out of date already."""
         with self._archive.view() as view:

@@ -10,7 +10,10 @@ import pytest
 from dicomfs.archive import attachments, nbss
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.check import check
+from dicomfs.archive.fold import fold_meta
+from dicomfs.archive.ingest import open_for_writing
 from dicomfs.errors import Damaged, NotFound, UsageError
+from dicomfs.store.writer import Writer
 from tests.archive.importing import add
 from tests.builders import make_instance
 
@@ -164,3 +167,47 @@ def test_an_archive_without_attachments_is_written_as_before(archive_path: Path)
     with Archive.open(archive_path) as archive, archive.store.index.reading() as txn:
         meta = archive.store.read_meta(archive.store.commit_place(txn, 1))
     assert "attachments" not in json.loads(meta)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [],
+        7,
+        [2000, "00" * 16, "nbss", "x.json", "00" * 32],
+        [2000, "00" * 15, "nbss", "x.json", "00" * 32, 1],
+        [2000, "zz" * 16, "nbss", "x.json", "00" * 32, 1],
+        [2000, 7, "nbss", "x.json", "00" * 32, 1],
+        [2000, "00" * 16, "nbss", "x.json", "00" * 31, 1],
+        [2000, "00" * 16, "nbss", "x.json", None, 1],
+        [2000, "00" * 16, {}, "x.json", "00" * 32, 1],
+        [2000, "00" * 16, "nbss", None, "00" * 32, 1],
+        [2000, "00" * 16, "nbss", "x.json", "00" * 32, "1"],
+        [-1, "00" * 16, "nbss", "x.json", "00" * 32, 1],
+        ["2000", "00" * 16, "nbss", "x.json", "00" * 32, 1],
+    ],
+)
+def test_records_that_are_not_ours(archive_path: Path, row: object) -> None:
+    """A commit may be anybody's work: what does not fit is damage, with a message."""
+    meta = json.dumps(
+        {
+            "op": "attach", "by": "x", "patients": [], "studies": [], "series": [], "study_patients": [],
+            "directories": [], "instances": [], "attachments": [row],
+        }
+    ).encode()  # fmt: skip
+    store = open_for_writing(archive_path)
+    writer = Writer(store)
+    with pytest.raises(Damaged):
+        fold_meta(store, writer.txn, writer.seq, 1, meta)
+    writer.abort()
+    store.close()
+
+
+def test_a_mounted_reader_is_told(archive_path: Path) -> None:
+    patients(archive_path, "A")
+    with Archive.open(archive_path) as archive, archive.view() as view:
+        seq = view.seq
+    attachments.attach(archive_path, "A", NBSS, "x.json")
+    with Archive.open(archive_path) as archive, archive.view() as view:
+        assert view.changes(seq).complete
+        assert view.changes(seq).seq == seq + 1

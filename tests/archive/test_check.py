@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from dicomfs.archive import attachments
 from dicomfs.archive import tables as catalog_tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.check import CheckReport, check
@@ -77,10 +78,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         places["name"] = (places["plain blob"][0] - 66, 66)
         end = record + place.head.length
         places["central directory"] = (end, packs(path)[1].stat().st_size - end)
-    # And what makes the other tables hold something: an instance that trees of UIDs hide, a layout, and a project.
+    # And what makes the other tables hold something: an instance that trees of UIDs hide, a layout, a project,
+    # attachments.
     add(path, make_instance(patient="DFS-2", number=2, rows=48, columns=48, seed="beside"))
     switch_on(path, "own", "{PatientID}/{n}.dcm")
     create(path, "own", (("Modality", "CT"),), deid="basic")
+    for document in (b'{"1": {}}', b"{}"):
+        attachments.attach(path, "DFS-2", document, "nbss.json")
     assert check(path, verify_files=True) == check(path, verify_files=True)
     assert check(path, verify_files=True).problems == []
     return Whole(path, places, contents(path))
@@ -322,7 +326,7 @@ def test_what_a_crash_leaves_is_a_note(archive_path: Path) -> None:
 def test_counts_and_progress(whole: Whole) -> None:
     seen: list[Progress] = []
     report = check(whole.path, verify_files=True, progress=seen.append)
-    assert (report.packs, report.commits) == (5, 7)
+    assert (report.packs, report.commits) == (7, 9)
     assert (report.instances, report.derived) == (8, len(whole.contents) - 8)
     assert report.derived == 4
     assert report.bytes_verified == sum(map(len, whole.contents.values()))

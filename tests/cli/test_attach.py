@@ -47,7 +47,7 @@ def test_attach_list_print_remove(run: Run, archive_path: Path, nbss: Path) -> N
     first = int(ended.out.split()[-1])
     assert run("attach", nbss, "--patient-id", "B", "-a", archive_path).out == "attached already\n"
     second = json.loads(run("attach", nbss, "--patient-id", "A", "--issuer", "X", "-a", archive_path, "--json").out)
-    assert second["changed"]
+    assert [(one["file"], one["status"]) for one in second] == [(str(nbss), "attached")]
     nbss.write_bytes(b"{}")
     run("attach", nbss, "--patient-id", "B", "-a", archive_path)
     assert run("attach", "--remove", "--patient-id", "B", "-a", archive_path).out.startswith("removed, version ")
@@ -82,7 +82,10 @@ def test_an_archive_without_any(run: Run, archive_path: Path) -> None:
     [
         ("attach",),
         ("attach", "--patient-id", "B"),
-        ("attach", "FILE"),
+        ("attach", "--remove"),
+        ("attach", "FILE"),  # of a patient b, whom the archive does not know
+        ("attach", "FILE", "FILE", "--patient-id", "B"),
+        ("attach", os.devnull),
         ("attach", "FILE", "--patient-id", "B", "--remove"),
         ("attach", "FILE", "--patient-id", "nobody"),
         ("attach", "FILE", "--patient-id", "A"),
@@ -140,3 +143,22 @@ def test_the_prefix_of_clients(run: Run, archive_path: Path, nbss: Path, tmp_pat
     mine = run("layout", "add", "mine", "{client}/{SOPInstanceUID}.dcm", "--prefix", "abcd", "-a", archive_path)
     assert mine.status == 0
     assert run("layout", "show", "mine", "-a", archive_path).out == "{client:abcd}/{SOPInstanceUID}.dcm\n"
+
+
+def test_many_at_once(run: Run, archive_path: Path, nbss: Path, tmp_path: Path) -> None:
+    """Whose each is says its name; what is refused is told, and keeps nothing else from being attached."""
+    (tmp_path / "NBSS_B.json").write_bytes(NBSS)
+    (tmp_path / "nbss_none.json").write_bytes(NBSS)
+    (tmp_path / "nbss_A.json").write_bytes(b"[]")
+    files = [tmp_path / name for name in ("nbss_none.json", "nbss_A.json", "NBSS_B.json", "no_such.json")]
+    before = len(list((archive_path / "packs").iterdir()))
+    ended = run("attach", *files, "-a", archive_path)
+    assert (ended.status, ended.out) == (1, "4 documents: 1 attached, 0 already, 3 refused\n")
+    assert [line.partition(": ")[0] for line in ended.err.splitlines()] == [str(files[at]) for at in (0, 1, 3)]
+    found = json.loads(run("attachments", "-a", archive_path, "--json").out)
+    assert [(one["patient_id"], one["name"]) for one in found] == [("B", "NBSS_B.json")]
+    assert len(list((archive_path / "packs").iterdir())) == before + 1
+    (tmp_path / "nbss_A.json").write_bytes(NBSS)
+    ended = run("attach", files[1], files[2], "--issuer", "X", "-a", archive_path)
+    assert ended.out == "2 documents: 1 attached, 0 already, 1 refused\n"
+    assert run("attach", files[2], "-a", archive_path).out == "attached already\n"

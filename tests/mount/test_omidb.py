@@ -221,7 +221,8 @@ def test_what_changes_shows_on_a_running_drive(
     within_a_second(lambda: '"EpisodeID": "77"' in imagedb.read_text())
     import_into(archive_path, write_patients(tmp_path / "two", "A", "optm2"))
     within_a_second(lambda: len(os.listdir(root / "data")) == 3)
-    within_a_second(lambda: len(read(root, tmp_path)) == 24)
+    within_a_second(lambda: assert_mirrors(root) == 24)
+    assert len(read(root, tmp_path)) == 24
     write_study(tmp_path / "three", patient="optm1", study=1, series=3, instances=3)
     import_into(archive_path, tmp_path / "three")
     study = root / "data" / "optm1" / uid("optm1", 1)
@@ -261,7 +262,8 @@ def test_it_survives_a_rebuild_and_another_prefix(
     before = read(root, tmp_path)
     shutil.rmtree(archive_path / "index")
     command("reindex", archive_path)
-    within_a_second(lambda: read(root, tmp_path) == before)
+    within_a_second(lambda: assert_mirrors(root) == 16)
+    assert read(root, tmp_path) == before
     command("off", archive_path, "omidb")
     within_a_second(lambda: not root.exists())
     command("on", archive_path, "omidb", "optm")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from dicomfs.archive import attachments, documents, omidb
+from dicomfs.archive import attachments, documents, documents_omidb, omidb
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.clients import with_prefix
@@ -195,12 +195,13 @@ def test_a_study_without_a_date(archive_path: Path) -> None:
     for number, without in enumerate((("StudyDate",), ("StudyDate", "ContentDate")), 1):
         add(archive_path, make_instance(patient=f"optm{number}", attributes=dict.fromkeys(without)))
     add(archive_path, make_instance(patient="optm3", attributes={"StudyDate": "2024.02.03"}))
+    add(archive_path, make_instance(patient="optm4", attributes={"StudyDate": "00120203"}))
     with Shown(archive_path) as shown:
         days = []
-        for number in (1, 2, 3):
+        for number in (1, 2, 3, 4):
             told = shown.json(f"data/optm{number}/imagedb_optm{number}.json")
             days += [about["StudyDate"] for about in told["STUDIES"].values()]
-    assert days == [DAY, omidb.STAND_IN, "20240203"]
+    assert days == [DAY, documents_omidb.STAND_IN, "20240203", "00120203"]
 
 
 def test_an_attachment_is_shown_as_it_was_given(archive_path: Path) -> None:
@@ -283,7 +284,7 @@ def test_headers_are_taken_over_from_the_bundle_before(archive_path: Path, monke
             with archive.view() as view:
                 (study,) = view.studies()
                 path = documents.path(cache, "omidb", study.key, documents.study_stamp(view, study.key))
-            omidb.make_headers(archive, cache, (study.key,))
+            documents_omidb.make_headers(archive, cache, (study.key,))
             assert [one for one in path.parent.iterdir() if one.name.startswith("omidb-")] == [path]
             from dicomfs.archive.bundle import Bundle
 
@@ -293,8 +294,8 @@ def test_headers_are_taken_over_from_the_bundle_before(archive_path: Path, monke
     first = made()
     add(archive_path, make_instance(number=3))
     read: list[int] = []
-    header = omidb._header
-    monkeypatch.setattr(omidb, "_header", lambda archive, ino: read.append(ino) or header(archive, ino))
+    header = documents_omidb._header
+    monkeypatch.setattr(documents_omidb, "_header", lambda archive, ino: read.append(ino) or header(archive, ino))
     second = made()
     assert len(read) == 1
     assert first.items() < second.items()
@@ -311,6 +312,44 @@ def test_a_bundle_that_is_hurt_is_made_anew(archive_path: Path) -> None:
     for path in (archive_path / "cache" / "documents").rglob("*-*-*"):
         path.write_bytes(path.read_bytes()[:-9])
     assert everything(archive_path) == before
+
+
+@pytest.mark.damaged
+def test_what_is_hurt_is_left_out_and_comes_back(archive_path: Path) -> None:
+    """An image whose header cannot be read has no JSON, an attachment that cannot be read is as none."""
+    switch_on(archive_path, "omidb", TEMPLATE)
+    for number in (1, 2):
+        add(archive_path, make_instance(patient="optm1", number=number))
+    document = json.dumps({"7": {"note": [f"{number}" * 9 for number in range(99)]}}).encode()
+    attachments.attach(archive_path, "optm1", document, "one.json")
+    packs = sorted((archive_path / "packs").iterdir())
+    whole = [pack.read_bytes() for pack in packs]
+    with Archive.open(archive_path) as archive, archive.view() as view:
+        (last,) = (ino for ino in view.instances_where_uid(uid("optm1", 1, 1, 2)))
+        inode = view.instance_inode(last)
+        with archive.store.index.reading() as txn:
+            place = archive.store.commit_place(txn, inode.seq)
+    # The second image's header, and the document: the first entry of the last pack.
+    for path, at in ((archive.store.packs.path(place.pack), place.body_offset + inode.body_offset), (packs[-1], 120)):
+        data = bytearray(path.read_bytes())
+        data[at : at + 30] = bytes(30)
+        path.write_bytes(data)
+    study = uid("optm1", 1)
+    with Shown(archive_path) as shown:
+        listed = [path for path, _ in shown.walk(shown.at("data").ino)]
+        assert sorted(listed) == sorted(
+            ["optm1", f"optm1/{study}", "optm1/imagedb_optm1.json", "optm1/nbss_optm1.json",
+             f"optm1/{study}/{uid('optm1', 1, 1, 1)}.json"]
+        )  # fmt: skip
+        assert shown.at(f"data/optm1/{study}/{uid('optm1', 1, 1, 2)}.json") is None
+        assert set(shown.json("data/optm1/nbss_optm1.json")) == {study}
+        (about,) = shown.json("data/optm1/imagedb_optm1.json")["STUDIES"].values()
+        assert len(about[uid("optm1", 1, 1)]) == 2
+    for pack, data in zip(packs, whole, strict=True):
+        pack.write_bytes(data)
+    with Shown(archive_path) as shown:
+        assert_mirrors(shown)
+        assert set(shown.json("data/optm1/nbss_optm1.json")) == {"7", study}
 
 
 def test_inode_numbers_say_what_they_are_of() -> None:
