@@ -47,7 +47,8 @@ def make_client(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
     """Make the documents of the client whose directory has this number."""
     folder = args[0]
     with archive.view() as view:
-        now = client(view, folder, patient_of(view, folder))
+        patient = patient_of(view, folder)
+        now = client(view, folder, patient)
         path = documents.path(cache, "client", folder, now.stamp)
         if bundle_writing.is_there(path):
             return
@@ -61,7 +62,7 @@ def make_client(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
                 log.warning("attachment %d is not shown: %s", attached.number, error)
                 document, missing = nbss.EMPTY, True
         episodes = nbss.Episodes(nbss.require(document))
-        told, lacking = _imagedb(view, folder, episodes)
+        told, lacking = _imagedb(view, folder, _site(view, patient), episodes)
     with BundleWriter(path) as writer:
         writer.add(("imagedb", 0), json.dumps(told, indent=1).encode() + b"\n")
         writer.add(("nbss", 0), nbss.completed(document, lacking))
@@ -69,18 +70,21 @@ def make_client(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
         writer.commit()
 
 
-def _imagedb(view: View, folder: int, episodes: nbss.Episodes) -> tuple[dict[str, object], dict[str, str]]:
+def _site(view: View, patient: bytes | None) -> str:
+    number = None if patient is None else view.patient_identity_number(patient)
+    return "" if number is None else str(view.patient(number).attributes.get("IssuerOfPatientID", ""))
+
+
+def _imagedb(view: View, folder: int, site: str, episodes: nbss.Episodes) -> tuple[dict[str, object], dict[str, str]]:
     """Return the document of a client's images, and the episodes that it names and NBSS lacks, with their days."""
     studies: dict[str, dict[str, object]] = {}
     lacking: dict[str, str] = {}
-    site = ""
     for name, study_folder, *_ in children(view, folder):
         images = _images(view, study_folder)
         if not images:
             continue
         number = next(iter(images))
         study = view.study(view.series(number).study)
-        site = site or str(view.patient(study.patient).attributes.get("IssuerOfPatientID", ""))
         day = _day(view, study.attributes.get("StudyDate"), images)
         episode = episodes.of(name.decode(), day)
         # Not by strftime, which writes early years with fewer digits.

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -231,6 +232,59 @@ def test_what_changes_shows_on_a_running_drive(
     command("detach", archive_path, "optm1")
     within_a_second(lambda: "77" not in json.loads(nbss.read_text()))
     assert len(read(root, tmp_path)) == 29
+
+
+@pytest.mark.slow
+def test_it_stays_right_while_imports_go_on(
+    archive_path: Path, mount_drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    """Whoever reads meanwhile gets whole documents, which name nothing that is not there."""
+    command("on", archive_path, "omidb", "demd")
+    sources = []
+    for batch in range(6):
+        directory = tmp_path / f"batch{batch}"
+        directory.mkdir()
+        sources.append(directory)
+        for number in range(8):
+            file = make_instance(
+                patient=f"optm{number % 3}", study=batch % 2, number=8 * batch + number, rows=8, columns=8
+            )
+            (directory / f"{number}").write_bytes(file)
+    drive = mount_drive(archive_path)
+    root = drive.path / "omidb"
+
+    def work() -> None:
+        for batch, source in enumerate(sources):
+            import_into(archive_path, source)
+            command("attach", archive_path, f"optm{batch % 3}", json.dumps({f"{batch}": {}}))
+
+    walked = 0
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        while not working.done():
+            walked += assert_whole(root)
+        working.result()
+    assert walked
+    within_a_second(lambda: assert_mirrors(root) == 48)
+    assert len(read(root, tmp_path)) == 48
+
+
+def assert_whole(root: Path) -> int:
+    """Read all that there is below data/ at this moment; return how many files that were."""
+    count = 0
+    for folder, _, names in os.walk(root / "data"):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                size, text = os.fstat(file.fileno()).st_size, file.read()
+            assert len(text) == size
+            told = json.loads(text)
+            count += 1
+            if name.startswith("imagedb_"):
+                for study, about in told["STUDIES"].items():
+                    for sop in (sop for series in about.values() if isinstance(series, dict) for sop in series):
+                        assert os.path.exists(os.path.join(folder, study, f"{sop}.json"))
+                        assert os.path.exists(os.path.join(folder.replace("/data/", "/images/"), study, f"{sop}.dcm"))
+    return count
 
 
 def test_an_instance_that_is_replaced(archive_path: Path, mount_drive: Callable[..., Drive], tmp_path: Path) -> None:

@@ -140,12 +140,15 @@ def test_data_mirrors_images(archive_path: Path) -> None:
     add(archive_path, make_instance("SR", patient="optm7", study=3))
     add(archive_path, make_instance(number=1, seed="conflict"))
     add(archive_path, make_instance(number=2, seed="replaced"), on_conflict="replace")
-    add(archive_path, make_instance(number=9, attributes={"PatientID": "Z"}))  # of the first study
+    # Of the first study.
+    add(archive_path, make_instance(number=9, attributes={"PatientID": "Z", "IssuerOfPatientID": "SITE"}))
     add(archive_path, make_instance(number=8, study=8, attributes={"PatientID": None, "StudyDate": None}))
     with Shown(archive_path) as shown:
         assert_mirrors(shown)
         assert shown.at("").nlink == 4
         assert shown.clients() == ["demd0000001", "optm7", "demd0000003", "demd0000004"]
+        assert shown.json("data/demd0000001/imagedb_demd0000001.json")["Site"] == ""
+        assert shown.json("data/demd0000003/imagedb_demd0000003.json")["Site"] == "SITE"
         told = shown.json("data/optm7/imagedb_optm7.json")
         study = uid("optm7", 2)
         assert told == {
