@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dicomfs.archive.built_in_layouts import built_in
+from dicomfs.archive.projects import Wanted, create
 from tests.builders import write_study
 from tests.mount.conftest import import_into, run
 
@@ -153,13 +154,38 @@ def test_the_index_of_the_archive_layout(
 
 
 @pytest.mark.corpus
+@pytest.mark.slow
 def test_the_corpus_in_every_layout_at_once(
-    archive_path: Path, corpus: Path, mount_drive: Callable[..., Drive]
+    archive_path: Path, corpus: Path, mount_drive: Callable[..., Drive], tmp_path: Path
 ) -> None:
-    command("on", archive_path, "uids", BY_UID)
+    """Every built-in layout, one of a user's and a project: hard links, one copy for `du`, and names that stay."""
+    names = [name for name in built_in() if name != "patients"]
+    for name in names:
+        command("on", archive_path, name, built_in()[name])
     import_into(archive_path, corpus)
     command("on", archive_path, "counted", COUNTED)
+    create(archive_path, Wanted(name="all", where=(("SOPInstanceUID", "*"),)))
     drive = mount_drive(archive_path)
-    expected = sorted(files(drive.patients).values())
-    for name in ("uids", "counted"):
-        assert sorted(files(drive.path / name).values()) == expected
+    (project,) = (path.relative_to(drive.path) for path in (drive.path / "projects").glob("PHI_all_*"))
+    trees = ["patients", *names, "counted", str(project)]
+    shown = {tree: images(drive.path / tree) for tree in trees}
+    expected = sorted(shown["patients"].values())
+    assert len(expected) > 500
+    for tree in trees:
+        assert sorted(shown[tree].values()) == expected, tree
+    used = run("du", "-sc", "--block-size=1", *(drive.path / tree for tree in trees)).stdout.splitlines()
+    documents = sum(path.stat().st_size for path in (drive.path / "omidb" / "data").rglob("*.json"))
+    assert int(used[-1].split()[0]) < int(used[0].split()[0]) * 1.02 + documents + (2 << 20)
+    import_into(archive_path, next(iter(write_study(tmp_path / "more", study=9, instances=3))).parent)
+    shutil.rmtree(archive_path / "index")
+    command("reindex", archive_path)
+    again = mount_drive(archive_path)
+    for tree in trees:
+        now = images(again.path / tree)
+        assert shown[tree].items() <= now.items(), tree
+        assert len(now) == len(shown[tree]) + (0 if tree == str(project) else 3)
+
+
+def images(tree: Path) -> dict[str, int]:
+    """Return the files of a tree that hold instances."""
+    return {path: ino for path, ino in files(tree).items() if path.endswith(".dcm")}
