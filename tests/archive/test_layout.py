@@ -1,11 +1,13 @@
 """Layouts turn attributes into paths, and say what is wrong with a template and where."""
 
 import pickle
+from itertools import islice
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.keywords import CATALOG_KEYWORDS
 from dicomfs.archive.layout import PATIENTS, Layout
 from dicomfs.archive.layout_values import Value
@@ -240,6 +242,54 @@ def test_hostile_values_stay_characters(attributes: dict[str, Value]) -> None:
         assert component(name) == name
         assert len(name.encode()) <= 120
     assert names[-1].endswith(".dcm")
+
+
+hostile = st.sampled_from(
+    [
+        "../../etc/passwd",
+        "a/b\\c",
+        "=1+cmd|' /C calc'!A0",
+        "@SUM(A1)",
+        "<script>alert(1)</script>",
+        "\0\r\n\x1b[31m",
+        "x" * 10_000,
+    ]
+)
+pieces = st.sampled_from(
+    ["{PatientID}", "{PatientName!upper}", "{StudyDescription!ctp|'none'}", "{SeriesDescription!plain}", "{n:03d}",
+     "{study}", "{StudyDate:%Y}", "{Modality='C*'?PatientID|StudyID}", "{PatientName.family_name:.12}",
+     "{client:demd}", "{{", " - ", ".", "~", "text"]
+)  # fmt: skip
+
+
+@unhurried
+@given(
+    st.lists(st.lists(pieces, min_size=1, max_size=5), min_size=1, max_size=4),
+    st.dictionaries(st.sampled_from(sorted(CATALOG_KEYWORDS)), hostile | values),
+)
+def test_any_template_makes_legal_names_of_hostile_values(
+    levels: list[list[str]], attributes: dict[str, Value]
+) -> None:
+    try:
+        layout = Layout.parse("/".join("".join(level) for level in levels))
+    except UsageError:
+        return
+    for level in range(layout.depth):
+        for name in islice(layout.names(level, attributes, "an identity", 7), 3):
+            assert component(name) == name
+            assert name not in ("", ".", "..")
+            assert len(name.encode()) <= 120
+
+
+@pytest.mark.parametrize("name", sorted(built_in()))
+@unhurried
+@given(st.dictionaries(st.sampled_from(sorted(CATALOG_KEYWORDS)), hostile | values))
+def test_built_in_layouts_make_legal_names_of_hostile_values(name: str, attributes: dict[str, Value]) -> None:
+    layout = Layout.parse(built_in()[name])
+    for shown in layout.render(attributes, [str(level) for level in range(layout.depth)]):
+        assert component(shown) == shown
+        assert shown
+        assert len(shown.encode()) <= 120
 
 
 @unhurried
