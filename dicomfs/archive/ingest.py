@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,8 @@ from isal.isal_zlib import crc32
 
 from dicomfs.archive import archive as archives
 from dicomfs.archive import inputs as sources
-from dicomfs.archive import layouts, projects, quarantine, tables
+from dicomfs.archive import layouts, quarantine, tables
+from dicomfs.archive.catalog import View
 from dicomfs.archive.claims import Claims
 from dicomfs.archive.committing import Opened
 from dicomfs.archive.dryrun import dry_run
@@ -168,7 +169,7 @@ class _Coordinator:
                 self._commit()
                 opened = Opened(self._store, self._writer, self._by)
                 layouts.catch_up(opened)
-                projects.catch_up(self._root, opened, self._results.warn, jobs, lambda: bool(interrupts.signal))
+                self._catch_up_with_projects(opened, jobs, lambda: bool(interrupts.signal))
                 self._writer.close()
                 if interrupts.signal:
                     self._results.report.interrupted = interrupts.signal
@@ -180,6 +181,13 @@ class _Coordinator:
         except BaseException:
             self._writer.abort()
             raise
+
+    def _catch_up_with_projects(self, opened: Opened, jobs: int, stop: Callable[[], bool]) -> None:
+        states = View(self._store, self._writer.txn).projects()
+        if any(state.on and state.definition.live for state in states):
+            from dicomfs.archive import projects  # which few archives need
+
+            projects.catch_up(self._root, opened, self._results.warn, jobs, stop)
 
     @property
     def bytes_stored(self) -> int:

@@ -132,6 +132,8 @@ def create_command(
     from dicomfs.archive.query import parse_condition
     from dicomfs.cli.run import Interrupted
 
+    if window_days and from_list is None:
+        raise click.UsageError("--date-window is about the dates of --from-list")
     queries = [] if from_list is None else read_queries(from_list, window_days=window_days)
     wanted = Wanted(
         name=name,

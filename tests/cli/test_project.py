@@ -107,6 +107,7 @@ WRONG = {
     "a keyword": ("create", "own", "--where", "Modalty=CT"),
     "a profile": ("create", "own", *CT, "--deid", "thorough"),
     "a header": ("create", "own", *CT, "--header", "Nonsense"),
+    "a window of no list": ("create", "own", *CT, "--date-window", "3"),
     "no list": ("create", "own", "--from-list", "/nowhere/list.csv"),
     "nothing to go on with": ("resume", "own"),
 }
