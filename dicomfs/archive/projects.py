@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dicomfs.archive import project_keys, query
+from dicomfs.archive import project_keys, project_tables, query
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.by_project import ProjectState
 from dicomfs.archive.committing import Committing, Opened, writing
@@ -94,10 +94,10 @@ def resume(
     """Go on with a project that was not finished, or that is live."""
     with writing(archive_path, "dicomfs project resume", wait_s) as opened:
         making = Making(archive_path, opened, jobs, module)
-        state = find(making.view.projects(), name)
-        if state.frozen:
-            raise UsageError(f"the project '{state.directory}' is finished, and not live")
-        return making.go_on(state, progress)
+        states = making.view.projects()
+        if all(state.frozen for state in named(states, name)):
+            raise UsageError(f"the project '{find(states, name).directory}' is finished, and not live")
+        return making.go_on(find([state for state in states if not state.frozen], name), progress)
 
 
 def remove(archive_path: Path, name: str, *, forget_key: bool = False, wait_s: float = 0.0) -> ProjectState:
@@ -108,6 +108,7 @@ def remove(archive_path: Path, name: str, *, forget_key: bool = False, wait_s: f
         committing.records.projects_off.append(state.root)
         committing.fold.project_off(state.root)
         committing.commit()
+        project_tables.forget(archive_path / "cache", state.root)
         if forget_key:
             project_keys.forget(archive_path, state.root)
     return state
@@ -156,11 +157,16 @@ def withheld(archive: Archive, root: int) -> Counter[str]:
     return Counter(dict(found.most_common()))
 
 
-def find(states: Sequence[ProjectState], name: str) -> ProjectState:
-    """Return the project with this name, or this directory; raise UsageError where there is not one of them."""
+def named(states: Sequence[ProjectState], name: str) -> list[ProjectState]:
+    """Return the projects with this name, or the one with this directory."""
     on = [state for state in states if state.on]
     found = [state for state in on if state.directory.lower() == name.lower()]
-    found = found or [state for state in on if state.definition.name.lower() == name.lower()]
+    return found or [state for state in on if state.definition.name.lower() == name.lower()]
+
+
+def find(states: Sequence[ProjectState], name: str) -> ProjectState:
+    """Return the project with this name, or this directory; raise UsageError where there is not one of them."""
+    found = named(states, name)
     if not found:
         raise UsageError(f"there is no project '{name}'; see 'dicomfs project list'")
     if len(found) > 1:

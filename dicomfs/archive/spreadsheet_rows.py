@@ -32,7 +32,7 @@ Row: TypeAlias = "tuple[Cell, ...]"
 MAX_FILE: Final = 64 << 20
 MAX_INFLATED: Final = 256 << 20
 MAX_PARTS: Final = 4096
-MAX_ROWS: Final = 200_000
+MAX_ROWS: Final = 100_000
 MAX_COLUMNS: Final = 256
 MAX_CELL: Final = 1024
 """Nothing that a list is about is longer; the rest of a cell is not looked at."""
@@ -123,15 +123,13 @@ def _of_workbook(path: Path, data: bytes) -> Iterator[tuple[int, Row]]:
     import openpyxl
 
     try:
-        _require_harmless(data)
+        _require_harmless(path, data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what else is in a workbook
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
         with closing(book):
-            sheet = book.worksheets[0]
-            # Where cells are says each row; what the sheet says of itself may be wrong.
-            sheet.reset_dimensions()
-            found = sheet.iter_rows(max_row=MAX_ROWS + 1, max_col=MAX_COLUMNS, values_only=True)
+            # Given both, what the sheet says of its own size, which may be wrong, is not asked for.
+            found = book.worksheets[0].iter_rows(max_row=MAX_ROWS + 1, max_col=MAX_COLUMNS, values_only=True)
             yield from enumerate(_quietly(found), start=1)
     except (UsageError, MemoryError):
         raise
@@ -160,41 +158,31 @@ def _cell(value: object) -> Cell:
     return value.strip() if isinstance(value, str) else value
 
 
-class _Begun(Exception):
-    """The first element of an XML document: what may come before it came."""
-
-
-def _require_harmless(data: bytes) -> None:
-    """Raise what keeps a workbook from being read that would take more memory than it has bytes."""
+def _require_harmless(path: Path, data: bytes) -> None:
+    """Raise UsageError for a workbook that may take much more memory than it has bytes."""
     with zipfile.ZipFile(io.BytesIO(data)) as file:
         parts = file.infolist()
         # No more of a part is inflated than it says.
         if len(parts) > MAX_PARTS or sum(part.file_size for part in parts) > MAX_INFLATED:
-            raise ValueError("too much")
+            raise UsageError(f"{path}: unpacks to more than {MAX_INFLATED >> 20} MiB; lists are shorter")
         for part in parts:
             with file.open(part) as content:
-                _require_no_declarations(content)
+                if _has_declarations(content):
+                    raise UsageError(f"{path}: declares what no workbook does; save it as CSV and use that")
 
 
-def _require_no_declarations(content: IO[bytes]) -> None:
-    """Raise ValueError for XML with a document type declaration, which no part may have (ECMA-376-2 6.5)."""
-
-    def declared(*_: object) -> None:
-        raise ValueError("a document type declaration")
-
-    def begun(*_: object) -> None:
-        raise _Begun
-
+def _has_declarations(content: IO[bytes]) -> bool:
+    """Say whether XML has a document type declaration, which no part may have (ECMA-376-2 6.5), or hides its begin."""
+    found: list[bool] = []
     parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = declared
-    parser.StartElementHandler = begun
+    parser.StartDoctypeDeclHandler = lambda *_: found.append(True)
+    parser.StartElementHandler = lambda *_: found.append(False)
     try:
-        while piece := content.read(_PIECE):
+        while not found and content.tell() < _MAX_PROLOG and (piece := content.read(_PIECE)):
             parser.Parse(piece)
-            if content.tell() > _MAX_PROLOG:
-                raise ValueError("no beginning")
-    except (_Begun, expat.ExpatError):  # what is no XML is none to whoever reads it, too
-        pass
+    except expat.ExpatError:
+        pass  # what is no XML is none to whoever reads it, too
+    return found[0] if found else content.tell() >= _MAX_PROLOG
 
 
 def column_letters(index: int) -> str:

@@ -26,7 +26,9 @@ from dicomfs.dicom.deid_values import (
     dummy,
     has_controls,
     is_character_set,
+    is_icc_profile,
     is_legal,
+    may_be,
 )
 from dicomfs.dicom.dictionary import is_standard_uid
 from dicomfs.dicom.encoding import Data
@@ -35,19 +37,21 @@ from dicomfs.dicom.model_values import swapped
 from dicomfs.dicom.stride import LARGE
 
 _PIXEL_GROUP: Final = 0x7FE0
-_CODES_KEPT: Final = frozenset((0x00080008, 0x00080060))
-"""Image Type and Modality: without them it is no image, and who is called ORIGINAL is not found by that."""
+_CODES_KEPT: Final = frozenset((0x00080008, 0x00080060, 0x00089007, 0x0040A010, 0x0040A040))
+"""Image Type, Modality, Frame Type, Relationship Type, Value Type: what makes an object what it is, whoever is called
+ORIGINAL."""
 _IMAGE_GROUP: Final = 0x0028
+_ICC_PROFILE: Final = 0x00282000
 _PADDING: Final = " \0"
 _UID_PADDING: Final = " \0\t\r\n"
 _KINDS: Final = {deid_rules.ACCESSION_NUMBER: "accession number", deid_rules.STUDY_ID: "study id"}
 _CLEANING: Final = frozenset((CLEAN_DESCRIPTORS, CLEAN_GRAPHICS, CLEAN_STRUCTURED_CONTENT))
 _TAKEN_OUT: Final = frozenset((deid_rules.REMOVE, deid_rules.EMPTY, deid_rules.DUMMY))
 _DUMMIED: Final = frozenset((deid_rules.KEEP, deid_rules.KEEP_TEXT, deid_rules.CLEAN))
-_NOT_DUMMIED: Final = frozenset(("CS", "UI"))
+_NOT_DUMMIED: Final = frozenset(("CS", "DS", "IS", "UI", *NUMBERS))
 _SEQUENCES: Final = (deid_rules.ITEMS, deid_rules.DUMMY_ITEMS)
 _LONGEST_NOTED: Final = 1 << 10
-"""Longer texts are no names and no numbers."""
+"""Longer texts are no names, no numbers and no short texts."""
 
 
 class Transformation:
@@ -66,6 +70,8 @@ class Transformation:
     def instance(self, outermost: DataSet, written: Mapping[int, list[Piece]]) -> list[Piece]:
         """Return the pieces of the outermost data set, with the elements that are `written` already."""
         self._note(outermost, character_set(b""))
+        if self._known.is_too_much():
+            raise Refused("it has more names and numbers than can be looked for")
         return self._data_set(outermost, character_set(b""), written, dummies=False)
 
     # What is taken out, for finding it in other text ----------------------------------------------
@@ -113,8 +119,7 @@ class Transformation:
             if action == deid_rules.REMOVE or element[4] is ENCAPSULATED:
                 continue
             vr, start, end, big, items = element
-            if vr not in rule.vrs:
-                vr = rule.vrs[0]
+            told, vr = vr, (vr if vr in rule.vrs else rule.vrs[0])
             if (items is None) is (vr == "SQ"):
                 continue  # a sequence that is none, or the other way round
             if items is not None:
@@ -125,7 +130,7 @@ class Transformation:
             if end - start > LARGE:
                 pieces += self._large(tag, vr, action, element)
                 continue
-            value = bytes(data[start:end])
+            value = bytes(data[start:end]) if told == vr or may_be(told, vr) else b""
             if big is not form.encoding.big:
                 value = swapped(value, 2 if vr == "AT" else NUMBERS.get(vr) or SAMPLES.get(vr, 1))
             new = self._value(rule, action, tag, vr, value, charset) if value else value
@@ -155,9 +160,9 @@ class Transformation:
     def _value(self, rule: Rule, action: int, tag: int, vr: str, value: bytes, charset: CharacterSet) -> bytes | None:
         """Return what becomes of a value that is not empty; None where the attribute goes with it."""
         if action == deid_rules.KEEP:
-            return value if self._is_kept(rule, vr, value) else b""
+            return value if self._is_kept(rule, tag, vr, value) else b""
         if action == deid_rules.KEEP_TEXT:
-            return value if self._is_harmless(tag, vr, value, charset) else b""
+            return value if self._is_harmless(tag, vr, value, charset) else dummy(vr)
         if action in (deid_rules.KEEP_UID, deid_rules.UID):
             return self._uids(value)
         if action == deid_rules.EMPTY:
@@ -180,10 +185,10 @@ class Transformation:
             return value
         return None
 
-    def _is_kept(self, rule: Rule, vr: str, value: bytes) -> bool:
+    def _is_kept(self, rule: Rule, tag: int, vr: str, value: bytes) -> bool:
         if rule.most and vr in NUMBERS and len(value) > rule.most * NUMBERS[vr]:
             return False
-        return is_legal(vr, value)
+        return is_legal(vr, value) and (tag != _ICC_PROFILE or is_icc_profile(value))
 
     def _is_harmless(self, tag: int, vr: str, value: bytes, charset: CharacterSet) -> bool:
         if vr == "CS":
@@ -191,6 +196,8 @@ class Transformation:
                 return False
             if tag >> 16 == _IMAGE_GROUP or tag in _CODES_KEPT:
                 return True
+        if len(value) > _LONGEST_NOTED:
+            return False
         shown = charset.decode(value)
         return not has_controls(shown) and not self._known.within(shown)
 
@@ -218,9 +225,9 @@ class Transformation:
             return value
         if left and left.isascii():
             return left.encode("ascii")
-        if "D" in rule.basic:
+        if "D" in rule.basic or not rule.basic:
             return dummy(vr)
-        return b"" if "Z" in rule.basic or not rule.basic else None
+        return b"" if "Z" in rule.basic else None
 
     # Private elements -----------------------------------------------------------------------------
 

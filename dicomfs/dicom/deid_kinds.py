@@ -26,16 +26,20 @@ _CONVERSION_TYPE: Final = 0x00080064
 _SERIES_DESCRIPTION: Final = 0x0008103E
 _BURNED_IN_ANNOTATION: Final = 0x00280301
 _RECOGNIZABLE_VISUAL_FEATURES: Final = 0x00280302
+_SPECIMEN_LABEL_IN_IMAGE: Final = 0x00480010
 
 _STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
 _DOCUMENTS: Final = ("104.",)
 _REPORTS: Final = ("88.",)
 _PRESENTATIONS: Final = ("11.", "131")
 _OPAQUE: Final = ("66",)
-"""Raw Data: what is in it is known to its maker alone."""
-_RETIRED: Final = ("8", "9", "10", "11", "1.27", "1.29", "1.30")
-"""Standalone overlays, curves and tables, hardcopies."""
-_RISKY: Final = ("7", "7.", "6.", "3", "3.", "77.1", "77.1.", "77.2", "12.77", "40")
+"""Raw Data, which only its maker knows."""
+_RETIRED: Final = ("8", "9", "10", "11", "12.77", "129")
+"""Standalone overlays, curves and tables, a maker's own."""
+_VOICES: Final = ("9.4.",)
+_OTHERS: Final = ("201.", "501.", "601.")
+"""Inventories of archives, luggage, materials."""
+_RISKY: Final = ("7", "7.", "6", "6.", "3", "3.", "77.1", "77.1.", "77.2")
 """Secondary capture, ultrasound, all visible light."""
 _RISKY_MODALITIES: Final = frozenset(
     ("US", "IVUS", "ES", "XC", "GM", "SM", "OP", "OPM", "DMS", "OT", "DOC", "HC", "SC", "VL", "TG", "EC", "BI", "DD",
@@ -67,6 +71,8 @@ def refuse(text_of: Callable[[int], str], profile: Profile) -> None:
         raise Refused("the pixels show who it is (RecognizableVisualFeatures)")
     if burned_in not in ("", "NO"):
         raise Refused("whether text is burned into the pixels is not said clearly (BurnedInAnnotation)")
+    if text_of(_SPECIMEN_LABEL_IN_IMAGE).upper() == "YES":
+        raise Refused("a label is seen in the pixels (SpecimenLabelInImage)")
     _refuse_documents(kind, profile)
     _refuse_captures(text_of, kind, modality, clean=burned_in == "NO")
 
@@ -74,8 +80,10 @@ def refuse(text_of: Callable[[int], str], profile: Profile) -> None:
 def _refuse_documents(kind: str, profile: Profile) -> None:
     if kind.startswith(_DOCUMENTS):
         raise Refused("an encapsulated document: what stands in it cannot be de-identified")
-    if kind in _OPAQUE or kind in _RETIRED:
-        raise Refused("this kind of object cannot be de-identified: only its maker knows what is in it")
+    if kind.startswith(_VOICES):
+        raise Refused("a recording of a voice: it tells who it is")
+    if kind in _OPAQUE or kind in _RETIRED or kind.startswith(_OTHERS):
+        raise Refused("this kind of object cannot be de-identified: what is in it is not known well enough")
     if kind.startswith(_REPORTS) and CLEAN_STRUCTURED_CONTENT not in profile.options:
         raise Refused(f"a structured report: without its content it is none; see the option {CLEAN_STRUCTURED_CONTENT}")
     if kind.startswith(_PRESENTATIONS) and CLEAN_GRAPHICS not in profile.options:

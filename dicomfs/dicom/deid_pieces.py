@@ -82,7 +82,7 @@ class Form:
 
     def sequence(self, tag: int, items: Iterable[list[Piece]]) -> list[Piece]:
         """Write a sequence of the contents of its items."""
-        content = [piece for item in items for piece in self.item(item)]
+        content = joined(piece for item in items for piece in self.item(joined(item)))
         return [self.header(tag, "SQ", length(content)), *content]
 
     def encapsulated(self, tag: int, items: Iterable[Piece]) -> list[Piece]:

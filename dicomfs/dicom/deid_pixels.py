@@ -171,26 +171,32 @@ def _extended(elements: Mapping[int, Element], found: Fragments, form: Form, rea
 
 
 def _refuse_text(found: Fragments, syntax: str, read: Read) -> None:
+    """Refuse what is no pixels at the beginning and at the end of each stream; two reads a fragment."""
     begins = True
-    count = len(found.starts)
+    following = _head(found, 0, read)
     for number, (start, end) in enumerate(zip(found.starts, found.ends, strict=True)):
-        head = bytes(read(start, min(end, start + _RLE_HEADER)))
+        head, following = following, _head(found, number + 1, read)
         if syntax == RLE_LOSSLESS:
-            _refuse_rle(head)
+            _refuse_rle(head[:_RLE_HEADER])
             continue
-        if deid_streams.is_head(head):
-            if deid_streams.hidden_text(read, start, end):
-                raise Refused("its compressed pixels come with comments or other data that may be text")
-        elif syntax in _WITH_HEADS and begins and number == 0:
-            raise Refused("its compressed pixels are not what the transfer syntax says")
+        is_head = deid_streams.is_head(head)
+        if is_head and deid_streams.hidden_text(head, read, start, end):
+            raise Refused("its compressed pixels come with comments or other data that may be text")
         if syntax in _WITH_HEADS:
-            begins = number + 1 == count or _is_head(read, found.starts[number + 1])
-            if begins and deid_streams.text_after_end(read, start, end):
+            if begins and not is_head:
+                raise Refused("its compressed pixels are not what the transfer syntax says")
+            last = not following or deid_streams.is_head(following)
+            ended = deid_streams.has_ended(read, start, end, last=last)
+            if ended is None:
                 raise Refused("data follows the end of its compressed pixels")
+            begins = ended
 
 
-def _is_head(read: Read, start: int) -> bool:
-    return deid_streams.is_head(bytes(read(start, start + deid_streams.MARK)))
+def _head(found: Fragments, number: int, read: Read) -> bytes:
+    if number >= len(found.starts):
+        return b""
+    start = found.starts[number]
+    return bytes(read(start, min(found.ends[number], start + deid_streams.HEAD)))
 
 
 def _refuse_rle(head: bytes) -> None:

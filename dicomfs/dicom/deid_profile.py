@@ -14,6 +14,8 @@ CLEAN_DESCRIPTORS: Final = "clean-descriptors"
 CLEAN_STRUCTURED_CONTENT: Final = "clean-structured-content"
 CLEAN_GRAPHICS: Final = "clean-graphics"
 RETAIN_UIDS: Final = "retain-uids"
+RETAIN_CHARACTERISTICS: Final = "retain-patient-characteristics"
+RETAIN_DEVICE: Final = "retain-device"
 
 METHODS: Final[Mapping[str, tuple[str, str]]] = {
     BASIC: ("113100", "Basic Application Confidentiality Profile"),
@@ -22,8 +24,8 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
     CLEAN_DESCRIPTORS: ("113105", "Clean Descriptors Option"),
     FULL_DATES: ("113106", "Retain Longitudinal Temporal Information Full Dates Option"),
     MODIFIED_DATES: ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
-    "retain-patient-characteristics": ("113108", "Retain Patient Characteristics Option"),
-    "retain-device": ("113109", "Retain Device Identity Option"),
+    RETAIN_CHARACTERISTICS: ("113108", "Retain Patient Characteristics Option"),
+    RETAIN_DEVICE: ("113109", "Retain Device Identity Option"),
     RETAIN_UIDS: ("113110", "Retain UIDs Option"),
     SAFE_PRIVATE: ("113111", "Retain Safe Private Option"),
     "retain-institution": ("113112", "Retain Institution Identity Option"),

@@ -5,8 +5,9 @@ allows one, else an empty value. What is not in the table is kept only if the di
 hold what the profile takes out elsewhere:
 
     PN, AE, UR            emptied                        DA, DT, TM      as the profile has dates
-    LT, ST, UT            emptied, or cleaned            UI              mapped, if not a UID of the Standard
-    LO, SH, UC            kept, without identifiers      SQ              looked into
+    LT, ST, UT            a dummy, or cleaned            UI              mapped, if not a UID of the Standard
+    LO, SH, UC            kept, without identifiers;     SQ              looked into
+                          what people type: as LT
     CS, DS, IS, numbers   kept if they are such          OB, UN          removed, but for a few
 """
 
@@ -20,12 +21,14 @@ from dicomfs.dicom.deid_profile import (
     CLEAN_STRUCTURED_CONTENT,
     FULL_DATES,
     MODIFIED_DATES,
+    RETAIN_CHARACTERISTICS,
+    RETAIN_DEVICE,
     RETAIN_UIDS,
     Profile,
 )
 from dicomfs.dicom.deid_table import Row, confidentiality
 from dicomfs.dicom.deid_values import DATES, LONG_TEXT, NUMBERS, SAMPLES, SHORT_TEXT, TEXT
-from dicomfs.dicom.dictionary import dictionary_values, dictionary_vr
+from dicomfs.dicom.dictionary import dictionary_keyword, dictionary_values, dictionary_vr
 
 REMOVE, EMPTY, DUMMY, UID, CLEAN, KEEP, KEEP_TEXT, KEEP_UID = range(8)
 MOVE, CHARSET, PATIENT, KEYED, ITEMS, DUMMY_ITEMS = range(8, 14)
@@ -54,15 +57,38 @@ _FIXED: Final = {
     STUDY_ID: KEYED,
     **dict.fromkeys(DESCRIBING_REMOVAL, REMOVE),
     0x00080001: REMOVE,  # Length to End: not true any more
+    0x00080300: REMOVE,  # what private blocks hold, which are gone
+    0x04000500: REMOVE,  # what was there before, encrypted
+    0x4FFE0001: REMOVE,  # what signatures that are gone were made by
 }
 _MORE: Final[Mapping[int, Row]] = {
     # The content of what the table cleans as a whole (PS3.15 E.3.3, E.3.4).
     _TEXT_VALUE: Row("Z/D", {CLEAN_STRUCTURED_CONTENT: "C"}),
     _UNFORMATTED_TEXT_VALUE: Row("D", {CLEAN_GRAPHICS: "C"}),
 }
-_BYTES_KEPT: Final = frozenset((0x00282000, 0x7FE00008, 0x7FE00009, 0x7FE00010))
-"""Of OB: ICC profile and pixel data; waveforms and look-up tables are OW or OB."""
+_NEVER_EMPTY: Final = frozenset((0x00081110,))
+"""Referenced Study Sequence: type 3 with at least one item where it is found (PS3.3 C.7.2.1), so X of X/Z."""
+_ACQUISITION: Final = 0x0018
+_LOCAL_IDS: Final = frozenset((0x00209056,))
+"""Stack ID, which tells stacks of one object apart."""
+_TYPED: Final = ("Description", "Comment", "Comments", "Notes", "InstructionText")
+_TYPED_GROUPS: Final = frozenset(
+    (0x0010, 0x0014, 0x0032, 0x0038, 0x0040, 0x0044, 0x2000, 0x2100, 0x2110, 0x2200, 0x4008, 0x4010)
+)
+"""Patients (birth dates in other calendars), visits, requests, results, media."""
+_NOT_TYPED: Final = frozenset((0x00102201, 0x00102292, 0x00409210))
+"""Species, breed, LUT Label."""
+_PERSONS: Final = frozenset(
+    (0x00080051, 0x00100024, 0x00100026, 0x00100027, 0x00321031, 0x00400026, 0x00400027, 0x00400036, 0x00404009,
+     0x0040A028, 0x0040A066, 0x0040A068, 0x0040A070, 0x0040A076, 0x00440103, 0x0072000E)
+)  # fmt: skip
+"""Sequences of codes and identifiers of persons, organizations and those who assign identifiers."""
+_CHARACTERISTICS: Final = frozenset(
+    (0x00100022, 0x00100035, 0x00101021, 0x00101022, 0x00101023, 0x00101024, 0x00102298, 0x00109431)
+)
+"""What tells as much as the patient's size and weight, which the table has."""
 _GROUPS_OF_SAMPLES: Final = frozenset((0x0028, 0x5400, 0x7FE0))
+"""ICC profile, look-up tables, waveforms, pixels."""
 
 
 class Rule(NamedTuple):
@@ -108,15 +134,15 @@ class Rules:
         row = self._table.get(tag)
         if row is None:
             return Rule(self._unlisted(tag, vrs), vrs, most)
-        return Rule(self._listed(row, vrs[0]), vrs, most, row.basic)
+        return Rule(self._listed(tag, row, vrs[0]), vrs, most, row.basic)
 
-    def _listed(self, row: Row, vr: str) -> int:
+    def _listed(self, tag: int, row: Row, vr: str) -> int:
         chosen = {action for option, action in row.options.items() if option in self._options}
         if "C" in chosen:
             return self._cleaned(row.basic, vr)
         if "K" in chosen:
             return ITEMS if vr == "SQ" else _kept(vr)
-        return _basic(row.basic, vr)
+        return REMOVE if tag in _NEVER_EMPTY else _basic(row.basic, vr)
 
     def _cleaned(self, basic: str, vr: str) -> int:
         if vr == "SQ":
@@ -129,17 +155,21 @@ class Rules:
 
     def _unlisted(self, tag: int, vrs: tuple[str, ...]) -> int:
         vr = vrs[0]
+        if tag in _CHARACTERISTICS and RETAIN_CHARACTERISTICS not in self._options:
+            return EMPTY
         if vr == "SQ":
-            return ITEMS
+            return DUMMY_ITEMS if tag in _PERSONS else ITEMS
         if vr in DATES:
             return KEEP if FULL_DATES in self._options else MOVE if MODIFIED_DATES in self._options else EMPTY
-        if vr in LONG_TEXT:
-            return CLEAN if CLEAN_DESCRIPTORS in self._options else EMPTY
+        if vr in SHORT_TEXT and _is_identifier(tag):
+            return KEEP_TEXT if RETAIN_DEVICE in self._options and tag >> 16 == _ACQUISITION else DUMMY
+        if vr in LONG_TEXT or (vr in SHORT_TEXT and _is_typed(tag)):
+            return CLEAN if CLEAN_DESCRIPTORS in self._options else DUMMY
         if vr == "UI":
             return KEEP if RETAIN_UIDS in self._options else KEEP_UID
         if vr in ("PN", "AE", "UR"):
             return EMPTY
-        if vr in ("OB", "UN") and tag >> 16 not in _GROUPS_OF_SAMPLES and tag not in _BYTES_KEPT:
+        if vr in ("OB", "UN") and tag >> 16 not in _GROUPS_OF_SAMPLES:
             return REMOVE
         return _kept(vr)
 
@@ -162,6 +192,15 @@ def _is_left_out(tag: int) -> bool:
         or (group >> 8 == 0x7F and group != 0x7FE0)
         or tag >> 8 == 0x002031
     )
+
+
+def _is_identifier(tag: int) -> bool:
+    return tag not in _LOCAL_IDS and dictionary_keyword(tag).endswith(("ID", "IDs", "IdentificationNumber"))
+
+
+def _is_typed(tag: int) -> bool:
+    """Say whether a short text is one that people type about a patient, a visit or an object."""
+    return tag not in _NOT_TYPED and (tag >> 16 in _TYPED_GROUPS or dictionary_keyword(tag).endswith(_TYPED))
 
 
 def _kept(vr: str) -> int:

@@ -11,8 +11,6 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-MARK: Final = 12
-"""So many bytes tell whether a stream begins."""
 HEAD: Final = 1 << 12
 LONGEST_HEAD: Final = 1 << 19
 _TAIL: Final = 1 << 16
@@ -41,30 +39,34 @@ _OF_ENCODERS: Final = re.compile(
 Read = Callable[[int, int], bytes | memoryview]
 
 
-def hidden_text(read: Read, start: int, end: int) -> bool:
+def hidden_text(head: bytes, read: Read, start: int, end: int) -> bool:
     """Say whether a stream [start, end) begins with comments or metadata that are not known to be harmless.
 
-    What begins with none of the known marks continues a stream, or is none: nothing is found there.
+    `head` is its first bytes, up to HEAD. What begins with none of the known marks continues a stream, or is none:
+    nothing is found there.
     """
-    size = HEAD
     while True:
-        head = bytes(read(start, min(end, start + size)))
         try:
             return _looked_at(head, end - start)
         except IndexError:  # the head goes on
-            if start + size >= end or size >= LONGEST_HEAD:
+            if len(head) >= min(end - start, LONGEST_HEAD):
                 return True
-            size *= 8
+            head = bytes(read(start, min(end, start + len(head) * 8)))
 
 
-def text_after_end(read: Read, start: int, end: int) -> bool:
-    """Say whether anything but padding follows the end of a JPEG or JPEG 2000 stream whose last fragment this is."""
+def has_ended(read: Read, start: int, end: int, *, last: bool) -> bool | None:
+    """Say whether a JPEG or JPEG 2000 stream ends with this fragment; None if anything but padding follows its end.
+
+    The end is looked for near the fragment's end, and if it is known to be the `last` of its stream, further off.
+    """
     close = bytes(read(max(start, end - _CLOSE), end))
     at = close.rfind(_END)
-    if at < 0:
+    if at < 0 and last:
         close = bytes(read(max(start, end - _TAIL), end))
         at = close.rfind(_END)
-    return at >= 0 and bool(close[at + 2 :].strip(b"\0\xff "))
+    if at < 0:
+        return last
+    return None if close[at + 2 :].strip(b"\0\xff ") else True
 
 
 def is_head(head: bytes) -> bool:

@@ -17,6 +17,9 @@ _SHORTEST_KEPT: Final = 3
 _SHORTEST_INSIDE: Final = 4
 """Words and numbers from here on are found within longer ones."""
 _SHORTEST_PHRASE: Final = 3
+_MOST: Final = 1 << 10
+_LONGEST_CLEANED: Final = 128
+"""Longer text tells a story, and a story is about somebody."""
 
 _ADDRESS: Final = re.compile(r"\S*@\S*|\S*://\S*|www\.\S*|urn:\S*")
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3,}")
@@ -32,7 +35,7 @@ _MONTH: Final = re.compile(
 )
 _TITLE: Final = re.compile(
     r"\b(?:dr|prof|doctor|doktor|mrs|miss|herr|frau|mme|monsieur|madame|dott|sig|senor|senora|name|named|patient|pat"
-    r"|born|geb|dob|birth|ssn|mrn|phone|tel|fax|address)\b|\b(?:mr|ms|m|d|st)\. ?[a-z]"
+    r"|born|geb|dob|birth|ssn|mrn|phone|tel|fax|address)\b|\b(?:mr|ms|m|d|st)\. ?[a-z]|[^\W\d_]\^[^\W\d_]"
 )
 _DIGITS: Final = re.compile(r"[0-9]")
 _BLANKS: Final = re.compile(r"[ \t]{2,}")
@@ -74,6 +77,10 @@ class Known:
         """Take note of any other text that is taken out."""
         self._phrases.update(one for one in map(str.strip, folded(text).split("\\")) if len(one) >= _SHORTEST_PHRASE)
 
+    def is_too_much(self) -> bool:
+        """Say whether there is more than can be looked for in each text."""
+        return len(self._names) + len(self._numbers) > _MOST or len(self._phrases) > 4 * _MOST
+
     def within(self, text: str) -> bool:
         """Say whether a text that would be kept holds an identifier."""
         shown = folded(text)
@@ -87,14 +94,17 @@ class Known:
 
     def cleaned(self, text: str) -> str:
         """Return what is left of a text that is to be cleaned."""
+        if len(text) > _LONGEST_CLEANED:
+            return ""
         shown = folded(text)
         if self._about_somebody(shown):
             return ""
-        if (_DIGITS.search(shown) and _MONTH.search(shown)) or _SPACED.search(shown):
+        if _DIGITS.search(shown) and _MONTH.search(shown):
             return ""
-        left = text
-        for pattern in (_ADDRESS, _UID, _DATE, _NUMBER):
-            left = pattern.sub(" ", left)
+        left = _DATE.sub(" ", _UID.sub(" ", _ADDRESS.sub(" ", text)))
+        if _SPACED.search(left):
+            return ""
+        left = _NUMBER.sub(" ", left)
         if left == text:
             return text
         left = _BLANKS.sub(" ", left).strip()

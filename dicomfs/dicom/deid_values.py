@@ -36,11 +36,14 @@ _PATTERNS: Final = {
 _LEGAL: Final = {vr: re.compile(rf"{one}(?:\\{one})*[ \0]?") for vr, one in _PATTERNS.items()}
 _LOOSE_CODE: Final = re.compile(r"[A-Za-z0-9 _\\./+-]{0,64}\0?")
 """Codes that some writers have: lower case, dots."""
+_SHORT: Final = 64
+"""Values up to so many bytes are remembered: neighbours in a series repeat most of them."""
 _LONGEST_DECIMAL: Final = 32
 """A DS has 16 characters; some writers take more."""
 _CHARACTER_SETS: Final = re.compile(
     r"(?:ISO[ _]IR [0-9]{1,3}|ISO 2022 IR [0-9]{1,3}|GB18030|GBK)?(?:\\(?:ISO 2022 IR [0-9]{1,3})?)*[ \0]?"
 )
+_ONLY_TEXT: Final = re.compile(rb"[\x20-\x7e]{6,}\0?")
 _CONTROLS: Final = re.compile(r"[\0-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
 
@@ -49,13 +52,16 @@ def dummy(vr: str) -> bytes:
     return _DUMMIES.get(vr, b"")
 
 
-@lru_cache(1 << 14)
 def is_legal(vr: str, value: bytes) -> bool:
     """Say whether a value that is no free text is what its VR says."""
+    return (_is_legal_again if len(value) <= _SHORT else _is_legal)(vr, value)
+
+
+def _is_legal(vr: str, value: bytes) -> bool:
     if vr in NUMBERS:
         return len(value) % NUMBERS[vr] == 0
     if vr in SAMPLES:
-        return len(value) % SAMPLES[vr] == 0
+        return len(value) % SAMPLES[vr] == 0 and not _ONLY_TEXT.fullmatch(value)
     if not value.isascii():
         return False
     text = value.decode("ascii")
@@ -65,6 +71,21 @@ def is_legal(vr: str, value: bytes) -> bool:
     if pattern is None or not pattern.fullmatch(text):
         return vr == "CS" and bool(_LOOSE_CODE.fullmatch(text))
     return vr != "DS" or all(len(one) <= _LONGEST_DECIMAL for one in text.split("\\"))
+
+
+def may_be(told: str, vr: str) -> bool:
+    """Say whether a value whose file tells one VR may be of another: text of text, samples of samples, UN of any."""
+    if told == "UN" or " or " in told:
+        return True
+    return (told in NUMBERS or told in SAMPLES) is (vr in NUMBERS or vr in SAMPLES)
+
+
+def is_icc_profile(value: bytes) -> bool:
+    """Say whether a value has the head of an ICC profile, and its length (ICC.1 7.2)."""
+    return value[36:40] == b"acsp" and 0 <= len(value) - int.from_bytes(value[:4], "big") <= 1
+
+
+_is_legal_again: Final = lru_cache(1 << 14)(_is_legal)
 
 
 def is_character_set(value: bytes) -> bool:

@@ -69,6 +69,14 @@ def dictionary_values(tag: int) -> int:
     return int(most) if most.isdecimal() else 0
 
 
+@lru_cache(1 << 14)
+def dictionary_keyword(tag: int) -> str:
+    """Return the keyword of an attribute that is not private, '' where it has none."""
+    from pydicom.datadict import keyword_for_tag
+
+    return keyword_for_tag(tag)
+
+
 @lru_cache(1 << 12)
 def is_standard_uid(uid: str) -> bool:
     """Say whether a UID is one that the Standard registers (PS3.6 A)."""

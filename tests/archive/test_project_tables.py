@@ -6,15 +6,18 @@ import csv
 import json
 import os
 import warnings
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import openpyxl
 import pytest
 
-from dicomfs.archive import project_rows
+from dicomfs.archive import project_rows, projects
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.check import check
 from dicomfs.archive.makers import Makers
 from dicomfs.archive.project_definition import Definition
+from dicomfs.archive.project_lists import read_queries, stored
 from dicomfs.archive.project_tables import (
     DEID_METADATA,
     FAILED_QUERIES,
@@ -27,13 +30,15 @@ from dicomfs.archive.project_tables import (
     made,
     make,
 )
+from dicomfs.archive.projects import Wanted
+from dicomfs.archive.values import values_of
 from dicomfs.errors import NotFound, StorageFull
 from tests.archive.importing import add, run, tree
 from tests.archive.projecting import commit
 from tests.builders import make_instance, uid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 HEADERS = ("PatientID", "StudyDescription", "Rows", "0008,0060", "SOPInstanceUID", "WindowCenter")
@@ -281,11 +286,16 @@ def test_what_everybody_may_see_of_a_de_identified_project_tells_of_nobody(deid:
     assert "withheld             1" in lines
     assert "                     1 it may show burned-in text" in lines
     assert "file                 linker.xlsx (private)" in lines
-    with Archive.open(deid.archive) as opened, opened.view() as view:
-        public = [file for file in files_of(view.project(deid.root)) if not file.private]
+    public_tell_of_nobody(deid)
+
+
+def public_tell_of_nobody(made: Made) -> None:
+    """The files that are not private hold nothing that the instances said."""
+    with Archive.open(made.archive) as opened, opened.view() as view:
+        public = [file for file in files_of(view.project(made.root)) if not file.private]
     assert len(public) == 3
     for file in public:
-        path = deid.path(file.kind)
+        path = made.path(file.kind)
         told = text_of_workbook(path) if file.name.endswith(".xlsx") else path.read_text()
         found = {value for value in (*IDENTIFIED, uid("DFS-1", 1), uid("DFS-1", 1, 1, 1), "A1") if value in told}
         assert found == set(), file.name
@@ -400,20 +410,140 @@ def test_a_series_of_two_patients_is_two(filled: Made) -> None:
         forget(phi.cache, phi.root)
 
 
+REAL = "basic,modified-dates"
+
+
+@pytest.fixture
+def real(filled: Made) -> Made:
+    """A project as users make one, of a list."""
+    path = filled.archive.parent / "list.csv"
+    path.write_text("Accession;MRN;Date\nA1;;\n;DFS-2;2024-01-31\nSECRET-7;;\n")
+    asked = read_queries(path)
+    wanted = Wanted(name="own", deid=REAL, headers=HEADERS, where=PHI.where, source=path.name, queries=stored(asked))
+    return filled._replace(root=projects.create(filled.archive, wanted, listed=asked, jobs=1).state.root)
+
+
+def test_tables_of_a_project_that_was_made_of_a_list(real: Made) -> None:
+    assert [row["Instances"] for row in real.rows(METADATA, "Series")] == ["2", "1", "1"]
+    patients = real.rows(LINKER, "Patients")
+    assert [row["PatientID"] for row in patients] == ["DFS-1", "DFS-2"]
+    shown = {row["PatientID"] for row in real.rows(DEID_METADATA, "Series")}
+    assert shown == {row["New-PatientID"] for row in patients}
+    assert all(patient.startswith("ANON-") for patient in shown)
+    for row in real.rows(LINKER, "Studies"):
+        moved = date.fromisoformat(row["StudyDate"]) + timedelta(days=int(row["StudyDateShiftDays"]))
+        assert f"{moved:%Y%m%d}" == row["New-StudyDate"]
+    instances = real.rows(LINKER, "Instances")
+    assert len(instances) == 4
+    with Archive.open(real.archive) as opened, opened.view() as view:
+        for row in instances:
+            ino = real.root
+            for name in row["Path"].split("/"):
+                node = view.child(ino, name.encode())
+                assert node is not None
+                ino = node.ino
+            assert values_of(opened, ino, ("SOPInstanceUID",)) == [row["New-SOPInstanceUID"]]
+    with real.path(FAILED_QUERIES).open(encoding="utf-8-sig", newline="") as file:
+        assert list(csv.reader(file))[1:] == [["4", "SECRET-7", "", "", "no study with this accession number"]]
+    public_tell_of_nobody(real)
+
+
+def test_what_an_import_brings_is_in_the_tables_of_a_live_project(filled: Made) -> None:
+    wanted = Wanted(name="own", where=PHI.where, live=True, headers=HEADERS)
+    live = Made(filled.archive, filled.archive / "cache", projects.create(filled.archive, wanted, jobs=1).state.root)
+    first = live.path(METADATA)
+    assert [row["Instances"] for row in live.rows(METADATA, "Series")] == ["2", "1", "1"]
+    add(filled.archive, make_instance(number=7), make_instance(series=3), make_instance(patient="OTHER"))
+    assert [row["Instances"] for row in live.rows(METADATA, "Series")] == ["3", "1", "1", "1"]
+    assert len(live.rows(HEADER_EXTRACTION, "Instances")) == 6
+    assert not first.exists()
+    assert len(list((live.cache / "projects").iterdir())) == 2
+    projects.remove(filled.archive, "own")
+    assert list((live.cache / "projects").iterdir()) == []
+    assert names(live) == {}
+    with Archive.open(live.archive) as opened, pytest.raises(NotFound):
+        make(opened, live.cache, (live.root, METADATA))
+
+
+@pytest.fixture(scope="module")
+def of_corpus(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """The whole corpus, in an archive with a cache; a project is made of it by who needs one."""
+    root = tmp_path_factory.mktemp("corpus")
+    Archive.init(root / "archive")
+    run(root / "archive", corpus, jobs=2)
+    (root / "cache").mkdir()
+    yield Made(root / "archive", root / "cache", 0)
+    assert check(root / "archive").problems == []
+
+
+EVERYTHING = (("Modality", "*"),)
+
+
+def test_a_study_whose_files_disagree_is_one(filled: Made) -> None:
+    for number, day in enumerate(("20240203", "20240131", "20240203"), start=4):
+        add(filled.archive, make_instance(series=number, attributes={"StudyDate": day}))
+    add(filled.archive, make_instance(study=2, attributes={"StudyDate": "20240201"}))
+    deid = filled._replace(root=commit(filled.archive, DEID, dict.fromkeys(numbers(filled.archive), "no")))
+    studies = [row["StudyInstanceUID"] for row in deid.rows(LINKER, "Studies")]
+    assert studies == [uid("DFS-1", 1), uid("DFS-1", 2), uid("DFS-2", 1)]
+    assert [row["SeriesNumber"] for row in deid.rows(METADATA, "Series")] == ["1", "2", "4", "5", "6", "1", "1"]
+
+
 @pytest.mark.corpus
 @pytest.mark.slow
-def test_tables_of_the_corpus(archive_path: Path, corpus: Path, tmp_path: Path) -> None:
-    run(archive_path, corpus, jobs=2)
-    members: Mapping[int, bytes | str | None] = dict.fromkeys(numbers(archive_path))
-    (tmp_path / "cache").mkdir()
-    phi = Made(archive_path, tmp_path / "cache", commit(archive_path, PHI, members))
+def test_tables_of_the_corpus(of_corpus: Made) -> None:
+    members = numbers(of_corpus.archive)
+    done = projects.create(of_corpus.archive, Wanted(name="all", where=EVERYTHING, headers=HEADERS), jobs=2)
+    phi = of_corpus._replace(root=done.state.root)
     rows = phi.rows(METADATA, "Series")
     assert sum(int(row["Instances"]) for row in rows) == len(members)
     instances = phi.rows(HEADER_EXTRACTION, "Instances")
     assert len({row["Path"] for row in instances}) == len(members)
-    with Archive.open(archive_path) as opened, opened.view() as view:
-        uids = {str(view.instance(ino).attributes["SOPInstanceUID"]) for ino in members}
-    assert {row["SOPInstanceUID"] for row in instances} == uids
+    assert {row["SOPInstanceUID"] for row in instances} == {said["SOPInstanceUID"] for said in originals(phi, members)}
     assert f"instances            {len(members)}\n" in phi.path(RUN).read_text()
-    deid = phi._replace(root=commit(archive_path, DEID, dict.fromkeys(members, "not now")))
-    assert {row["SOPInstanceUID"] for row in deid.rows(LINKER, "Instances")} == uids
+
+
+IDENTIFYING = (
+    "PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID", "StudyDate", "StudyID",
+    "StudyDescription", "SeriesInstanceUID", "SOPInstanceUID", "InstitutionName", "ReferringPhysicianName",
+    "StationName", "OperatorsName", "StudyComments",
+)  # fmt: skip
+
+
+def originals(made: Made, members: Iterable[int]) -> list[dict[str, str]]:
+    """Return what the imported instances say."""
+    with Archive.open(made.archive) as opened:
+        found = [[value or "" for value in values_of(opened, ino, IDENTIFYING)] for ino in members]
+    return [dict(zip(IDENTIFYING, values, strict=True)) for values in found]
+
+
+@pytest.mark.corpus
+@pytest.mark.slow
+def test_public_tables_of_the_corpus_tell_of_nobody(of_corpus: Made) -> None:
+    members = numbers(of_corpus.archive)
+    wanted = Wanted(name="all", where=EVERYTHING, deid=REAL, headers=IDENTIFYING)
+    done = projects.create(of_corpus.archive, wanted, jobs=2)
+    deid = of_corpus._replace(root=done.state.root)
+    assert done.added > 300
+    assert done.withheld > 0
+    said = originals(deid, members)
+    # By column: what was a station's name may be a model's. A day that was moved may be one that was there before.
+    private = {key: {one[key] for one in said} - {""} for key in IDENTIFYING if "Date" not in key}
+    for rows in (deid.rows(DEID_METADATA, "Series"), deid.rows(HEADER_EXTRACTION, "Instances")):
+        told = {key: {row.get(key, "") for row in rows} & values for key, values in private.items()}
+        assert {key: values for key, values in told.items() if values} == {}
+    text = deid.path(RUN).read_text()
+    long = {value for values in private.values() for value in values if len(value) > 7}
+    assert {value for value in long if value in text} <= set(IDENTIFYING)  # which is what some descriptions say
+    assert f"instances            {done.added}\n" in text
+    assert f"withheld             {done.withheld}\n" in text
+    instances = deid.rows(LINKER, "Instances")
+    assert len(instances) == len(members)
+    assert {row["SOPInstanceUID"] for row in instances} == {one["SOPInstanceUID"] for one in said}
+    extracted = {row["SOPInstanceUID"] for row in deid.rows(HEADER_EXTRACTION, "Instances")}
+    assert {row["New-SOPInstanceUID"] for row in instances if not row["Withheld"]} == extracted
+    shifts = {row["PatientID"]: set[str]() for row in deid.rows(LINKER, "Patients")}
+    for row in deid.rows(LINKER, "Studies"):
+        shifts[row["PatientID"]] |= {row["StudyDateShiftDays"]} - {""}
+    assert all(len(days) < 2 for patient, days in shifts.items() if patient)
+    assert sum(map(len, shifts.values())) > 10

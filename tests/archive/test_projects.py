@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import shutil
 import stat
 import time
@@ -14,13 +15,18 @@ import pydicom
 import pytest
 
 from dicomfs.archive import derivers, project_keys, project_making, projects
+from dicomfs.archive import tables as catalog_tables
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.check import check
+from dicomfs.archive.layouts import switch_on
 from dicomfs.archive.names import component, digest
 from dicomfs.archive.query import Level, Query, matches
 from dicomfs.archive.rebuild import reindex
 from dicomfs.archive.tables import DERIVED, ROOT_PROJECTS
 from dicomfs.errors import NotFound, UsageError
+from dicomfs.store.index import Index
+from dicomfs.store.store import TABLES
 from tests.archive import hurtful_deriver as hurtful
 from tests.archive.importing import add, packs, run, tables, tree
 from tests.archive.project_scenes import CT, DEID, below, create, numbered, read, reasons
@@ -423,6 +429,42 @@ def test_mistakes_change_nothing(archive_path: Path) -> None:
     assert not (archive_path / "projects").exists()
 
 
+@pytest.mark.damaged
+def test_a_derived_file_that_is_not_what_was_made_is_found(archive_path: Path) -> None:
+    numbered(archive_path, 1)
+    root = create(archive_path, deid=DEID).state.root
+    (ino,) = below(archive_path, root).values()
+    index = Index(archive_path / "index", (*TABLES, *catalog_tables.TABLES), writable=True)
+    txn = index.begin(write=True)
+    key = catalog_tables.U64.pack(ino)
+    value = txn.get(key, db=index.tables["inode"])
+    assert value is not None
+    inode = catalog_tables.InstanceInode.parse(value)._replace(sha256=bytes(32))
+    name = value[catalog_tables.INSTANCE_INODE.size :]
+    txn.put(key, catalog_tables.INSTANCE_INODE.pack(*inode) + name, db=index.tables["inode"])
+    txn.commit()
+    index.close()
+    for verify_files in (False, True):
+        report = check(archive_path, verify_files=verify_files)
+        (problem,) = (one for one in report.problems if one.kind == "derived")
+        assert problem.what == "its header is not the one that was made (SHA-256)"
+        assert problem.where == f"file derived from instance {uid('DFS-1', 1, 1, 1)} (inode {ino})"
+    reindex(archive_path)
+    assert check(archive_path, verify_files=True).problems == []
+
+
+def test_of_two_of_one_name_the_unfinished_is_gone_on_with(archive_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbered(archive_path, 1, 2)
+    create(archive_path)
+    with monkeypatch.context() as context:
+        context.setattr(project_making.Making, "go_on", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            create(archive_path)
+    assert projects.resume(archive_path, "own").added == 2
+    with pytest.raises(UsageError, match="2 projects"):
+        projects.resume(archive_path, "own")
+
+
 def test_a_preview_is_what_comes(archive_path: Path) -> None:
     numbered(archive_path, 1, 2)
     numbered(archive_path, 1, study=2)
@@ -466,6 +508,47 @@ def test_what_a_lost_pack_took_is_gone_and_the_rest_is_there(archive_path: Path,
     }
     known = ("instance", "derived", "pack")
     assert [problem for problem in check(archive_path).problems if problem.kind not in known] == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_the_packs_give_the_same_index(
+    archive_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(project_making, "COMMIT_LINKS", 3)
+    chance = random.Random(seed)
+    switch_on(archive_path, "icore", built_in()["icore"])
+    frozen: dict[int, dict[str, int]] = {}
+
+    def bring(on_conflict: str) -> None:
+        versions = [
+            make_instance(
+                chance.choice(["CT", "MR"]), number=chance.randrange(5), series=chance.randrange(2),
+                study=chance.randrange(2), seed=str(chance.random()),
+                attributes=chance.choice([None, {"BurnedInAnnotation": "YES"}]),
+            )
+            for _ in range(4)
+        ]  # fmt: skip
+        add(archive_path, *versions, on_conflict=on_conflict)
+
+    for number in range(9):
+        what = chance.choice(["keep", "replace", "static", "live", "remove", "reindex"]) if number else "keep"
+        if what in ("keep", "replace"):
+            bring(what)
+        elif what == "remove" and frozen:
+            root = chance.choice(list(frozen))
+            with Archive.open(archive_path) as opened, opened.view() as view:
+                directory = view.project(root).directory
+            projects.remove(archive_path, directory)
+            del frozen[root]
+        elif what == "reindex":
+            same_from_packs(archive_path)
+        elif what in ("static", "live"):
+            made = create(archive_path, f"p{number}", deid=chance.choice(["", DEID]), live=what == "live")
+            if what == "static":
+                frozen[made.state.root] = below(archive_path, made.state.root)
+        for root, files in frozen.items():
+            assert below(archive_path, root) == files
+    same_from_packs(archive_path)
 
 
 HOSTILE = ["../../etc", "..", "a/b\\c", "CON", "=cmd|'/c calc'!A1", "\x1b[2J", "a\u202eb", "x" * 10_000, "{n}", "%s"]
