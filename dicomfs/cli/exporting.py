@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from dicomfs.cli.ending import tidily_ended
 from dicomfs.cli.options import PATH, archive_option, json_option
 from dicomfs.cli.progress import progress_bar
 from dicomfs.cli.querying import conditions, pattern_option
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option("--verbose", "-v", is_flag=True, help="Tell of every file what became of it.")
 @json_option
+@tidily_ended
 def export_command(
     *,
     archive: Path,

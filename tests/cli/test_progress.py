@@ -44,7 +44,13 @@ def test_a_bar_on_a_terminal(archive_path: Path, tmp_path: Path) -> None:
     assert out.startswith("20 files: 20 imported; ")
     assert "importing" in drawn
     assert "20/20" in drawn
-    for command in (["check", "--verify-files"], ["reindex"], ["export", "--all", "-o", tmp_path / "out"]):
+    for command in (
+        ["check", "--verify-files"],
+        ["reindex"],
+        ["export", "--all", "-o", tmp_path / "out"],
+        ["export", "--all", "--zip", tmp_path / "out.zip"],
+        ["export", "--all", "--layout", "dicomweb", "--zip", tmp_path / "web.zip"],
+    ):
         status, out, drawn = on_a_terminal(*command, "-a", archive_path)
         assert status == 0
         assert "\x1b" not in out
