@@ -171,6 +171,7 @@ class Catalog:
             if view.seq == self.seq and not self._replaced:
                 return NOTHING
             found = view.changes(self.seq)
+            removed = [*found.removed, *self._files.reasons_gone(view, found.removed)]
         # A rebuilt index may lack what was lost with a pack, whatever its number of commits.
         complete = found.complete and not self._replaced
         if not complete:
@@ -178,4 +179,4 @@ class Catalog:
             self._files.forget()
             self.omidb.forget()
         self.seq, self._replaced = found.seq, False
-        return Changes(found.directories, found.removed, complete)
+        return Changes(found.directories, removed, complete)

@@ -181,6 +181,12 @@ class ProjectFiles:
             if found is not None:
                 yield found.entry(name.removesuffix(_FILE) + _TEXT, LAST_CLAIMED + 1 + source)
 
+    def reasons_gone(self, view: "View", removed: Sequence[tuple[INode, bytes]]) -> Iterator[tuple[INode, bytes]]:
+        """Yield the names of reasons that are gone with what lay beside them."""
+        for directory, name in removed:
+            if self._places.is_private(view, directory):
+                yield directory, name.removesuffix(_FILE) + _TEXT
+
     def _reason(self, view: "View", directory: INode, source: INode, mtime_ns: int) -> Attributes | None:
         for root, parent, _ in view.links(source):
             if parent == directory and (text := _text(view, root, source)):

@@ -271,6 +271,26 @@ def test_a_live_project_grows_and_a_static_one_does_not(made: Path, mount_drive:
     assert {name: numbers(drive.path / "projects" / name) for name in (PHI, DEID)} == static
 
 
+def test_what_is_replaced_leaves_a_live_project_with_its_reason(
+    imported: tuple[Path, object], mount_drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    archive, _ = imported
+    last = instances(archive)[-1]
+    commit_project(archive, "DeID_live_1", deid([last]), deid="basic", live=True)
+    drive = mount_drive(archive)
+    quarantine = drive.path / "projects/DeID_live_1/quarantine/DATE-1/SER-1"
+    assert {path.name for path in quarantine.iterdir()} == {"9.dcm", "9.txt"}
+    assert (quarantine / "9.txt").stat().st_size
+    other = pydicom.dcmread(quarantine / "9.dcm")
+    other.PatientComments = "another one"
+    (tmp_path / "other").mkdir()
+    other.save_as(tmp_path / "other" / "1")
+    import_into(archive, tmp_path / "other", on_conflict="replace")
+    within_a_second(lambda: not (quarantine / "9.dcm").exists())
+    within_a_second(lambda: not (quarantine / "9.txt").exists())
+    assert os.listdir(quarantine) == []
+
+
 def test_names_and_numbers_stay(made: Path, mount_drive: Callable[..., Drive], tmp_path: Path) -> None:
     drive = mount_drive(made)
     before = numbers(drive.path / "projects")
