@@ -29,6 +29,8 @@ MAX_HEADER: Final = 1 << 28
 MAX_READY: Final = 1 << 18
 """A header or base of up to this length is read and decoded where it is asked for, in less than a millisecond."""
 _BASES_BYTES: Final = 64 << 20
+_DECOMPRESSOR: Final = 20 << 10
+"""What zstd keeps for each base besides it, measured: more than most bases are long."""
 
 InstanceFile = AssembledFile
 
@@ -37,6 +39,7 @@ class _Base(NamedTuple):
     """What the headers of a series are compressed against; both parts are None for those that stand alone."""
 
     size: int
+    """How much memory it takes."""
     dictionary: zstandard.ZstdCompressionDict | None
     decompressor: zstandard.ZstdDecompressor
     """For short headers, under the lock; a long one is not waited for, so it gets one of its own."""
@@ -221,7 +224,7 @@ def _load_base(store: Store, base: bytes) -> _Base:
         location = store.locate(txn, BlobId(base))
     data = bytes(store.blobs.whole(location))
     dictionary = zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-    return _Base(len(data), dictionary, zstandard.ZstdDecompressor(dict_data=dictionary))
+    return _Base(len(data) + _DECOMPRESSOR, dictionary, zstandard.ZstdDecompressor(dict_data=dictionary))
 
 
 def _locate(store: Store, blobs: list[BlobId]) -> list[Location | None]:
