@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import pytest
 
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.built_in_layouts import built_in
+from dicomfs.archive.layouts import switch_on
 from dicomfs.errors import DicomfsError, NotFound, UsageError
 from dicomfs.vfs.node import COMPUTED_SHIFT, PATIENTS, PROJECTS, README, ROOT, Stale, waited
 from dicomfs.vfs.tree import Tree
@@ -228,6 +230,8 @@ def assert_out_of_reach(shown: Shown, ino: int) -> None:
 
 @pytest.mark.parametrize("private", [False, True])
 def test_a_drive_of_one_project_leads_nowhere_else(made: Made, show: Show, *, private: bool) -> None:
+    for name in ("archive", "omidb"):
+        switch_on(made.path, name, built_in()[name])
     everything = show(made.path)
     shown = show(made.path, f"projects/{DEID}", private=private)
     assert {entry[0] for entry in shown.tree.entries(ROOT)} == {b"README.txt", b"projects"}
@@ -251,6 +255,20 @@ def test_a_drive_of_one_project_leads_nowhere_else(made: Made, show: Show, *, pr
         for path, ino in everything.files(f"projects/{DEID}").items()
         if private or (path not in PRIVATE and not path.startswith("quarantine"))
     }
+
+
+@pytest.mark.parametrize("view", ["archive", "omidb"])
+def test_a_drive_of_one_layout_leads_nowhere_else(made: Made, show: Show, view: str) -> None:
+    for name in ("archive", "omidb"):
+        switch_on(made.path, name, built_in()[name])
+    everything = show(made.path)
+    shown = show(made.path, view, private=False)
+    assert {entry[0] for entry in shown.tree.entries(ROOT)} == {b"README.txt", view.encode()}
+    known = {ino for _, ino, _ in below(shown, ROOT)} | {ROOT, README}
+    assert set(made.inodes) < known
+    for ino in {ino for _, ino, _ in below(everything, ROOT)} | set(range(2, max(made.inodes) + 200)):
+        if ino not in known:
+            assert_out_of_reach(shown, ino)
 
 
 def below(shown: Shown, directory: int) -> Iterator[tuple[str, int, bool]]:
