@@ -22,6 +22,8 @@ class ProjectState(NamedTuple):
     on: bool
     through: int
     """All instances up to this number that belong to it are in it; 0: it was not made to the end yet."""
+    changed: int
+    """The number of the last commit after which it shows other files than before."""
 
     @property
     def frozen(self) -> bool:
@@ -84,7 +86,7 @@ def decode(root: int, value: bytes) -> ProjectState:
     try:
         held = json.loads(value)
         definition = project_definition.from_json(held["definition"])
-        return ProjectState(root, held["directory"], definition, held["on"], held["through"])
+        return ProjectState(root, held["directory"], definition, held["on"], held["through"], held["changed"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged("the index has a damaged record of a project; run 'dicomfs reindex'") from error
 
@@ -96,6 +98,7 @@ def encode(state: ProjectState) -> bytes:
         "definition": project_definition.to_json(state.definition),
         "on": state.on,
         "through": state.through,
+        "changed": state.changed,
     }
     return json.dumps(held, separators=(",", ":")).encode()
 

@@ -194,6 +194,7 @@ class Fold:
     def finish(self) -> None:
         """Bring counts, times and the journal of changes up to date."""
         self.layouts.finish()
+        self._projects.finish()
         touched = self._touch_directories()
         for number, tally in self._series.items():
             self._update_series(number, tally)

@@ -58,13 +58,16 @@ class ProjectFold:
         self._touch = touch
         self._states: dict[int, ProjectState | None] = {}
         self._loose: list[int] | None = None
+        self._changed: set[int] = set()
+        """Projects that show other files after this commit than before."""
 
     def project(self, root: int, directory: str, definition: object) -> None:
         """Make a project, empty."""
         if root < tables.FIRST_CLAIMED:
             raise ValueError("a project has a number of its own")
         name = directory.encode()
-        self._put(ProjectState(root, directory, project_definition.from_json(definition), on=True, through=0))
+        held = project_definition.from_json(definition)
+        self._put(ProjectState(root, directory, held, on=True, through=0, changed=0))
         inode = tables.DIRECTORY_INODE.pack(DIRECTORY, ROOT_PROJECTS, self._time_ns, 0) + name
         self._txn.put(U64.pack(root), inode, db=self._tables["inode"])
         self._claim(ROOT_PROJECTS, root, name, CHILD.pack(DIRECTORY, 0, self._time_ns, 0))
@@ -93,12 +96,14 @@ class ProjectFold:
         if self._state(root) is not None:
             value = by_project.encode_member(Member(ino, ino, ""))
             self._txn.put(PAIR.pack(root, ino), value, overwrite=False, db=self._tables["member"])
+            self._changed.add(root)
 
     def withheld(self, source: int, root: int, reason: str) -> None:
         """Say why a project does not show what it would derive from an instance."""
         if self._is_here(source) and self._state(root) is not None:
             value = by_project.encode_member(Member(source, source, reason))
             self._txn.put(PAIR.pack(root, source), value, db=self._tables["member"])
+            self._changed.add(root)
 
     def derived(self, row: DerivedRow) -> None:
         """Add a file that was made of an instance."""
@@ -115,6 +120,7 @@ class ProjectFold:
         self._claim(row.parent, row.ino, name, CHILD.pack(DERIVED, row.size, self._time_ns, 0))
         member = by_project.encode_member(Member(row.source, row.ino, ""))
         self._txn.put(PAIR.pack(row.root, row.source), member, db=self._tables["member"])
+        self._changed.add(row.root)
         self._txn.put(ino, PAIR.pack(row.source, row.root), db=self._tables["source"])
 
     def keeps(self, root: int) -> bool:
@@ -131,8 +137,16 @@ class ProjectFold:
             if value is not None:
                 shown = by_project.decode_member(ino, value).shown
                 self._txn.delete(key, db=self._tables["member"])
+                self._changed.add(root)
                 removed += self._take_out(shown) if shown != ino else []
         return removed
+
+    def finish(self) -> None:
+        """Write down which projects show other files now."""
+        for root in self._changed:
+            state = self._state(root)
+            if state is not None:
+                self._put(state._replace(changed=self._seq))
 
     def _take_out(self, ino: int) -> list[tuple[int, str]]:
         """Take a derived file out of its directory; who has it open reads on."""

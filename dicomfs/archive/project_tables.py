@@ -1,9 +1,9 @@
 """The files of tables that a project has beside its images: which there are, whether they are made, who makes them.
 
-    cache/projects/<root>-<through>-<VERSION>-<name>
+    cache/projects/<root>-<changed>-<VERSION>-<name>
 
-What a project says of itself changes when it goes on, and then `through` does; a file is whole when it has its name.
-It is made in a directory of its own that is gone afterwards, since tables wait for their rows in files.
+What a project says of itself changes with the files that it shows, and then `changed` does; a file is whole when it
+has its name. It is made in a directory of its own that is gone afterwards, since tables wait for their rows in files.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _make_last(path: Path) -> None:
 
 
 def _path(cache: Path, state: ProjectState, file: TableFile) -> Path:
-    return cache / "projects" / f"{state.root}-{state.through}-{VERSION}-{file.name}"
+    return cache / "projects" / f"{state.root}-{state.changed}-{VERSION}-{file.name}"
 
 
 def _all(cache: Path, root: int) -> Iterator[Path]:

@@ -60,7 +60,7 @@ _AGAIN_S: Final = 60.0
 class _Held(NamedTuple):
     """A table that was made, or why it was not."""
 
-    through: int
+    changed: int
     path: str
     size: int
     mtime_ns: int
@@ -89,8 +89,8 @@ class ProjectFiles:
         self._told: dict[tuple[INode, TableFile], _Held] = {}
         """The tables that somebody was told of last."""
         self._seq = -1
-        self._through: dict[INode, int] = {}
-        """How far projects went with that commit."""
+        self._changed: dict[INode, int] = {}
+        """When projects last changed, as of that commit."""
 
     def show(self, shown: Sequence[INode], order: Sequence[INode]) -> None:
         """Show what lies in projects with these roots; `order` are those of all that ever were."""
@@ -124,11 +124,11 @@ class ProjectFiles:
 
     def _of(self, state: "ProjectState", table: "TableFile") -> _Held | None:
         held = self._held.get((state.root, table.kind))
-        return None if held is None or held.through != state.through or held.expired else held
+        return None if held is None or held.changed != state.changed or held.expired else held
 
     def _table(self, state: "ProjectState", table: "TableFile", held: _Held) -> Attributes:
         self._told[state.root, table] = held
-        version = held.through % _FAILED if held.failed is None else _FAILED
+        version = held.changed % _FAILED if held.failed is None else _FAILED
         ino = self._number(state.root) | table.kind << _KIND_SHIFT | version
         return Attributes(ino, False, held.size, held.mtime_ns, 1, table.private)
 
@@ -140,7 +140,7 @@ class ProjectFiles:
             with self._archive.view() as view:
                 state, node = view.project(root), view.node(root)
             mtime_ns = 0 if node is None else node.mtime_ns
-            held = _Held(state.through, "", 0, mtime_ns, None, monotonic())
+            held = _Held(state.changed, "", 0, mtime_ns, None, monotonic())
             try:
                 job.result()
                 path = project_tables.made(cache, state, table.kind)
@@ -209,7 +209,7 @@ class ProjectFiles:
                 return self._find_reason(view, state.root, ino % _SOURCES)
             kind, version = divmod(ino % _SOURCES, _VERSIONS)
             table = next((table for table in self._tables(state) if table.kind == kind), None)
-            if table is None or version not in (state.through % _FAILED, _FAILED):
+            if table is None or version not in (state.changed % _FAILED, _FAILED):
                 return None
             found = self._table_ready(state, table)
             return found if found.ino == ino else None
@@ -287,9 +287,9 @@ class ProjectFiles:
         with self._archive.view() as view:
             if view.seq != self._seq:
                 self._seq = view.seq
-                self._through = {state.root: state.through for state in view.projects()}
+                self._changed = {state.root: state.changed for state in view.projects()}
         told = list(self._told.items())
-        gone = [key for key, held in told if held.expired or held.through != self._through.get(key[0])]
+        gone = [key for key, held in told if held.expired or held.changed != self._changed.get(key[0])]
         for key in gone:
             self._told.pop(key, None)
         return Changes({root for root, _ in gone}, [(root, table.name.encode()) for root, table in gone], complete=True)

@@ -326,10 +326,10 @@ def test_a_project_that_goes_on_gets_new_files(phi: Made) -> None:
     old = {kind: phi.path(kind) for kind in (METADATA, RUN)}
     with Archive.open(phi.archive) as opened, opened.view() as view:
         state = view.project(phi.root)
-    later = state._replace(through=state.through + 7)
+    later = state._replace(changed=state.changed + 7)
     assert made(phi.cache, state, METADATA) == old[METADATA]
     assert made(phi.cache, later, METADATA) is None
-    stale = old[METADATA].rename(old[METADATA].with_name(old[METADATA].name.replace(f"-{state.through}-", "-1024-")))
+    stale = old[METADATA].rename(old[METADATA].with_name(old[METADATA].name.replace(f"-{state.changed}-", "-1024-")))
     new = phi.path(METADATA)
     assert new == old[METADATA]
     assert not stale.exists()

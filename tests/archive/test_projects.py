@@ -476,6 +476,29 @@ def test_a_preview_is_what_comes(archive_path: Path) -> None:
     assert create(archive_path).added == 3
 
 
+def test_a_project_says_when_it_last_changed(archive_path: Path) -> None:
+    """Its tables are made anew only then, which takes minutes for a large one."""
+    numbered(archive_path, 1)
+
+    def stamp(root: int) -> tuple[int, int]:
+        with Archive.open(archive_path) as opened, opened.view() as view:
+            state = view.project(root)
+        return state.through, state.changed
+
+    root = create(archive_path, where=(("Modality", "CT"),), live=True).state.root
+    made = stamp(root)
+    numbered(archive_path, 1, modality="MR", study=2)
+    through, changed = stamp(root)
+    assert through > made[0]
+    assert changed == made[1]
+    numbered(archive_path, 2)
+    assert stamp(root)[1] > changed
+    changed = stamp(root)[1]
+    add(archive_path, make_instance(number=1, seed="new"), on_conflict="replace")
+    assert stamp(root)[1] > changed
+    same_from_packs(archive_path)
+
+
 def test_conditions_on_headers_are_asked_of_what_is_new(archive_path: Path) -> None:
     numbered(archive_path, 1, attributes={"KVP": "120"})
     numbered(archive_path, 2, attributes={"KVP": "80"})
