@@ -4,6 +4,7 @@ Nothing is copied but values that are legal where they are; headers and lengths 
 understand is not in its tree, and so not in the result.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -42,7 +43,11 @@ _CODES_KEPT: Final = frozenset((0x00080008, 0x00080060, 0x00089007, 0x0040A010, 
 ORIGINAL."""
 _IMAGE_GROUP: Final = 0x0028
 _ICC_PROFILE: Final = 0x00282000
+_FIRST_OF_BLOCKS: Final = 0x1000
+_CREATOR: Final = Rule(deid_rules.KEEP_TEXT, ("LO",), 1)
 _PADDING: Final = " \0"
+_LEGAL_UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)+").fullmatch
+_LONGEST_UID: Final = 64
 _UID_PADDING: Final = " \0\t\r\n"
 _KINDS: Final = {deid_rules.ACCESSION_NUMBER: "accession number", deid_rules.STUDY_ID: "study id"}
 _CLEANING: Final = frozenset((CLEAN_DESCRIPTORS, CLEAN_GRAPHICS, CLEAN_STRUCTURED_CONTENT))
@@ -105,6 +110,7 @@ class Transformation:
                   ) -> list[Piece]:  # fmt: skip
         charset = self._charset(found, charset)
         elements, rule_of, data, form = found.elements, self._rules.of, self._data, self._form
+        blocks = self._safe_blocks(elements) if self._safe else frozenset()
         pieces: list[Piece] = []
         for tag in sorted(elements.keys() | written.keys()):
             if tag in written:
@@ -114,7 +120,7 @@ class Transformation:
             group = tag >> 16
             if group == _PIXEL_GROUP:
                 continue  # which are written already, or nested
-            rule = self._private(tag, elements) if group & 1 else rule_of(tag)
+            rule = self._private(tag, elements, blocks) if group & 1 else rule_of(tag)
             action = rule.action
             if action == deid_rules.REMOVE or element[4] is ENCAPSULATED:
                 continue
@@ -127,10 +133,11 @@ class Transformation:
                 continue
             if dummies and action in _DUMMIED and vr not in _NOT_DUMMIED:
                 action = deid_rules.DUMMY
-            if end - start > LARGE:
+            agreed = told == vr or may_be(told, vr)
+            if end - start > LARGE and agreed:
                 pieces += self._large(tag, vr, action, element)
                 continue
-            value = bytes(data[start:end]) if told == vr or may_be(told, vr) else b""
+            value = bytes(data[start:end]) if agreed else b""
             if big is not form.encoding.big:
                 value = swapped(value, 2 if vr == "AT" else NUMBERS.get(vr) or SAMPLES.get(vr, 1))
             new = self._value(rule, action, tag, vr, value, charset) if value else value
@@ -159,12 +166,14 @@ class Transformation:
 
     def _value(self, rule: Rule, action: int, tag: int, vr: str, value: bytes, charset: CharacterSet) -> bytes | None:
         """Return what becomes of a value that is not empty; None where the attribute goes with it."""
+        if action == deid_rules.KEEP and vr == "UI":
+            return self._uids(value, retained=True)
         if action == deid_rules.KEEP:
             return value if self._is_kept(rule, tag, vr, value) else b""
         if action == deid_rules.KEEP_TEXT:
             return value if self._is_harmless(tag, vr, value, charset) else dummy(vr)
         if action in (deid_rules.KEEP_UID, deid_rules.UID):
-            return self._uids(value)
+            return self._uids(value, retained=False)
         if action == deid_rules.EMPTY:
             return b""
         if action == deid_rules.DUMMY:
@@ -201,10 +210,15 @@ class Transformation:
         shown = charset.decode(value)
         return not has_controls(shown) and not self._known.within(shown)
 
-    def _uids(self, value: bytes) -> bytes:
+    def _uids(self, value: bytes, *, retained: bool) -> bytes:
         uids = (one.strip(_UID_PADDING) for one in value.decode("latin_1").split("\\"))
-        new = (uid if not uid or is_standard_uid(uid) else self._pseudonyms.uid(uid) for uid in uids)
-        return "\\".join(new).encode("ascii")
+        return "\\".join(self.uid(uid, retained=retained) for uid in uids).encode("ascii")
+
+    def uid(self, uid: str, *, retained: bool) -> str:
+        """Return what stands for a UID: itself if it is the Standard's, or retained and legal."""
+        if not uid or is_standard_uid(uid) or (retained and len(uid) <= _LONGEST_UID and _LEGAL_UID(uid)):
+            return uid
+        return self._pseudonyms.uid(uid)
 
     def _moved(self, rule: Rule, vr: str, value: bytes) -> bytes | None:
         text = value.decode("latin_1")
@@ -231,26 +245,32 @@ class Transformation:
 
     # Private elements -----------------------------------------------------------------------------
 
-    def _private(self, tag: int, elements: Mapping[int, Element]) -> Rule:
+    def _safe_blocks(self, elements: Mapping[int, Element]) -> frozenset[int]:
+        """Return the tags of the private creators whose blocks have safe elements."""
+        private = (tag for tag in elements if tag >> 16 & 1 and tag & 0xFFFF >= _FIRST_OF_BLOCKS)
+        return frozenset(_creator_tag(tag) for tag in private if self._is_safe(tag, elements))
+
+    def _private(self, tag: int, elements: Mapping[int, Element], blocks: frozenset[int]) -> Rule:
         """Return the rule for a private element: those on the Standard's list of safe ones may be kept."""
-        if not self._safe:
-            return deid_rules.REMOVED
-        if 0x10 <= tag & 0xFFFF < 0x100:
-            block = (tag & 0xFFFF) << 8
-            kept = any(
-                each >> 16 == tag >> 16 and each & 0xFF00 == block and self._private(each, elements).action
-                for each in elements
-            )
-            return Rule(deid_rules.KEEP_TEXT, ("LO",), 1) if kept else deid_rules.REMOVED
-        creator = self._creator(elements.get(tag & 0xFFFF0000 | tag >> 8 & 0xFF))
-        if not creator or (creator, tag >> 16, tag & 0xFF) not in self._safe:
+        if tag in blocks:
+            return _CREATOR
+        if _creator_tag(tag) not in blocks or not self._is_safe(tag, elements):
             return deid_rules.REMOVED
         return _of_vr(elements[tag][0])
+
+    def _is_safe(self, tag: int, elements: Mapping[int, Element]) -> bool:
+        creator = self._creator(elements.get(_creator_tag(tag)))
+        named = (creator, tag >> 16, tag & 0xFF) in self._safe
+        return named and _of_vr(elements[tag][0]) is not deid_rules.REMOVED
 
     def _creator(self, element: Element | None) -> str:
         if element is None or element[2] - element[1] > _LONGEST_NOTED:
             return ""
         return bytes(self._data[element[1] : element[2]]).decode("latin_1").rstrip(_PADDING)
+
+
+def _creator_tag(tag: int) -> int:
+    return tag & 0xFFFF0000 | tag >> 8 & 0xFF  # PS3.5 7.8.1
 
 
 def _of_vr(vr: str) -> Rule:

@@ -50,6 +50,8 @@ _WITH_HEADS: Final = frozenset(
 """JPEG, JPEG-LS, JPEG 2000: each frame begins with a head that may hold text."""
 _JPEG_XL: Final = frozenset(f"{_JPEG}{number}" for number in (110, 111, 112))
 _ENCAPSULATING: Final = _WITH_HEADS | _JPEG_XL | {RLE_LOSSLESS, ENCAPSULATED_UNCOMPRESSED}
+_ELSEWHERE: Final = frozenset(f"{_JPEG}{number}" for number in (94, 95, 204, 205))
+"""JPIP: the pixels are had from a server."""
 _RLE_HEADER: Final = 64
 _MOST_SEGMENTS: Final = 15
 _OVERLAY_BIT_POSITION: Final = 0x0102
@@ -60,6 +62,8 @@ def transfer_syntax(part10: Part10, elements: Mapping[int, Element]) -> tuple[st
     """Return what the result is in: as the source where that is true, else as its bytes are. Raise Refused."""
     if part10.encoding is IMPLICIT_BIG:
         raise Refused("its encoding is none of the Standard's")
+    if part10.transfer_syntax in _ELSEWHERE:
+        raise Refused("its pixels are somewhere else (TransferSyntaxUID)")
     if any(tag in elements and elements[tag][4] is ENCAPSULATED for tag in PIXEL_TAGS):
         if part10.transfer_syntax not in _ENCAPSULATING or part10.encoding.big:
             raise Refused("its pixels are compressed in a way that cannot be looked into (TransferSyntaxUID)")

@@ -6,7 +6,6 @@ Pure: the same instance, profile and key give the same bytes for ever. What cann
 Linear in the length of the header and in the number of fragments.
 """
 
-import re
 from collections.abc import Callable
 from struct import pack
 from typing import Final
@@ -34,7 +33,6 @@ _LONGEST: Final = 1024
 _CHARACTER_SET: Final = character_set(b"")
 _CODED: Final = {SOP_CLASS_UID: "UI", SOP_INSTANCE_UID: "UI"}
 _FORM: Final = Form(EXPLICIT_LITTLE)
-_UID: Final = re.compile(r"[0-9.]{1,64}").fullmatch
 
 
 def deidentify(
@@ -60,16 +58,15 @@ def deidentify(
 
     refuse(text_of, profile)
     sop_class, sop_instance = text_of(SOP_CLASS_UID), text_of(SOP_INSTANCE_UID)
-    if not _UID(sop_instance):
-        raise Refused("it has no SOP Instance UID, or none that is legal")
+    if not sop_instance or "\\" in sop_instance:
+        raise Refused("it has no SOP Instance UID, or more than one")
     syntax, encoding = deid_pixels.transfer_syntax(part10, elements)
     form = Form(encoding)
     written = deid_pixels.pixels(data, elements, part10.encoding, syntax, form, read)
     written |= _said(form, identity, profile, pseudonyms)
     transformation = Transformation(data, form, rules_of(profile), identity, pseudonyms)
     pieces = transformation.instance(outermost, written)
-    retained = RETAIN_UIDS in profile.options or is_standard_uid(sop_instance)
-    new_uid = sop_instance if retained else pseudonyms.uid(sop_instance)
+    new_uid = transformation.uid(sop_instance, retained=RETAIN_UIDS in profile.options)
     return joined([_beginning(sop_class, new_uid, syntax), *pieces])
 
 

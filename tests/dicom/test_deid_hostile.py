@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicomfs.dicom.deidentify import Refused
+from dicomfs.dicom.deidentify import Profile, Refused, deidentify
+from dicomfs.dicom.part10 import locate
+from dicomfs.errors import Damaged
 from tests.dicom.build import BIG, EXPLICIT, IMPLICIT, JPEG_UID, UNDEFINED, WRITERS, Writer
-from tests.dicom.deid_files import deidentified
+from tests.dicom.deid_files import PSEUDONYMS, deidentified
 from tests.dicom.test_deid_rules import instance
 
 SECRET = b"SECRET^JANE "
@@ -262,6 +264,23 @@ def test_pixels_that_cannot_be_looked_into_are_withheld(syntax: str) -> None:
         deidentified(compressed(jpeg(), syntax=syntax))
 
 
+def test_pixels_that_are_elsewhere_are_withheld() -> None:
+    with pytest.raises(Refused, match="somewhere else"):
+        deidentified(instance((0x00287FE0, "UR", "http://a.b/c"), transfer_syntax="1.2.840.10008.1.2.4.94"))
+
+
+def test_what_cannot_be_read_is_told() -> None:
+    file = compressed(jpeg())
+    found = locate(file)
+    assert found is not None
+
+    def read(_start: int, _end: int) -> bytes:
+        raise Damaged("a byte changed")
+
+    with pytest.raises(Damaged):
+        deidentify(file, found, read, "x", Profile.parse("basic"), PSEUDONYMS)
+
+
 # Large values --------------------------------------------------------------------------------------
 
 
@@ -282,6 +301,13 @@ def test_large_samples_are_ranges_and_large_texts_are_not_kept(writer: Writer) -
         assert len(found.own) < 5000
         assert b"Jane" not in found.data
         found.read()
+
+
+def test_large_texts_are_not_taken_for_samples() -> None:
+    text = b"Jane " * 210_000
+    found = deidentified(instance((0x00281201, "UT", text), (0x00282000, "UC", text)))
+    assert b"Jane" not in found.data
+    assert found.read().RedPaletteColorLookupTableData is None
 
 
 def test_large_sequences_are_looked_into() -> None:

@@ -134,6 +134,13 @@ def test_uids_may_be_retained() -> None:
     assert found.FrameOfReferenceUID == "1.2.3"
 
 
+def test_uids_that_are_not_legal_are_mapped_even_if_retained() -> None:
+    for uid in ("1.2.x", "1", "1." * 33 + "1", "Jane"):
+        found = result((0x00080018, "UI", uid), (0x00200052, "UI", uid), profile="basic,retain-uids")
+        assert found.SOPInstanceUID == found.FrameOfReferenceUID == PSEUDONYMS.uid(uid)
+        assert found.file_meta.MediaStorageSOPInstanceUID == found.SOPInstanceUID
+
+
 def test_numbers_that_join_studies_are_mapped() -> None:
     request = EXPLICIT.element(0x00080050, "SH", "A1 ")
     found = result(
