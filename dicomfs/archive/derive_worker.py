@@ -3,7 +3,7 @@
 Started by `derivers.py` as main([SOCKET, MEMORY, ARCHIVE]) of a new interpreter; the memory is not used.
 
     to the worker     (profile, key)                           once: the key is in no command line
-                      ([(inode, identity), …], time_s, memory)  a batch, of one series
+                      ([(inode, identity, series), …], time_s, memory)  a batch, series by series
     from the worker   ("", "")                                 it is ready; with the name of an error: it is not
                       ("derived", …) or ("withheld", reason)   for each instance of the batch, in order
 
@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias, cast
@@ -25,7 +26,7 @@ from dicomfs.archive.deriving import Derived, Deriver, Engine, NewBlob, Withheld
 from dicomfs.archive.maker import be_quiet, end_with, try_write
 from dicomfs.errors import Damaged, DicomfsError
 
-Item: TypeAlias = tuple[int, str]
+Item: TypeAlias = tuple[int, str, int]
 Order: TypeAlias = tuple[list[Item], float, int]
 Sent: TypeAlias = tuple[object, ...]
 
@@ -67,21 +68,26 @@ def main(arguments: list[str], engine_of: Callable[[str, bytes], Engine] = engin
         profile, key = cast(tuple[str, bytes], channel.receive())
         made_by = engine_of(profile, key)
         with Archive.open(Path(arguments[2])) as archive:
+            deriver = Deriver(archive, made_by)
             channel.send(("", ""))
             while True:
-                _batch(archive, made_by, channel, cast(Order, channel.receive()))
+                _batch(archive, deriver, channel, cast(Order, channel.receive()))
     except DicomfsError as error:
         channel.send((type(error).__name__, str(error)))
     except (EOFError, ConnectionError):
         pass
 
 
-def _batch(archive: Archive, made_by: Engine, channel: Channel, order: Order) -> None:
+def _batch(archive: Archive, deriver: Deriver, channel: Channel, order: Order) -> None:
     items, time_s, memory = order
     archive.refresh()
     archive.store.blobs.ahead.close()  # one process is all that this one may be
-    deriver = Deriver(archive, made_by)
-    for ino, identity in items:
+    lengths = Counter(series for _, _, series in items)
+    current = 0
+    for ino, identity, series in items:
+        if series != current:
+            deriver.begin(alone=lengths[series] == 1)
+            current = series
         # Nobody catches this signal, so it ends the process even in the middle of a decoder.
         signal.setitimer(signal.ITIMER_REAL, time_s)
         answer = _derived(archive, deriver, ino, identity, memory)

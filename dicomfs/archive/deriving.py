@@ -95,7 +95,7 @@ class _Piece(NamedTuple):
 
 
 class Deriver:
-    """Makes files of instances of one series, the later ones compressed against the first. Belongs to one thread."""
+    """Makes files of instances, the later ones of a series compressed against the first. Belongs to one thread."""
 
     def __init__(self, archive: Archive, engine: Engine) -> None:
         self._archive = archive
@@ -103,6 +103,12 @@ class Deriver:
         self._coded = archive.settings.codec != "none"
         self._no_base = header_bases.no_base()
         self._base: header_bases.Base | None = None
+        self._alone = False
+
+    def begin(self, *, alone: bool) -> None:
+        """Go on with another series; `alone` where there is one instance, which nothing will be compressed against."""
+        self._base = None
+        self._alone = alone
 
     def derive(self, ino: int, identity: str) -> Derived:
         """Make a file of an instance; raise Withheld, or Damaged where it cannot be read."""
@@ -140,7 +146,7 @@ class Deriver:
         body: bytes = base.compressor.compress(header)
         new_base = None
         wanted = self._base is None or header_bases.asks_for_another(body, header, literals)
-        if header_bases.can_be_base(literals) and wanted:
+        if wanted and not self._alone and header_bases.can_be_base(literals):
             blob = header_bases.blob_id(literals)
             stored: bytes = self._no_base.compressor.compress(literals)
             new_base = NewBlob(blob, codecs.ZSTD, len(literals), stored, crc32(stored), (crc32(stored),))

@@ -32,7 +32,9 @@ COMMIT_LINKS: Final = 4096
 COMMIT_BYTES: Final = 64 << 20
 COMMIT_S: Final = 5.0
 BATCH: Final = 256
-"""So many instances of a series are derived by one process, against one base."""
+"""So many instances are derived by one process; those of a series in it share a base."""
+_NEARLY: Final = 4
+"""A batch that is full to this part ends with a series."""
 QUARANTINE: Final = "quarantine"
 
 OnProgress = Callable[[Progress], None]
@@ -214,13 +216,15 @@ class _Adding:
 
 
 def _batches(members: Iterator[Lacking]) -> Iterator[list[tuple[Lacking, Item]]]:
-    """Cut the members in batches of one series each."""
+    """Cut the members in batches, where a series ends if there is one that ends in time."""
     batch: list[tuple[Lacking, Item]] = []
     for one in members:
-        if batch and (len(batch) >= BATCH or batch[0][0].instance.series != one.instance.series):
+        ends = bool(batch) and batch[-1][0].instance.series != one.instance.series
+        if len(batch) >= (BATCH // _NEARLY if ends else BATCH):
             yield batch
             batch = []
         said = one.attributes
-        batch.append((one, (one.instance.ino, patient_identity(said, str(said.get("StudyInstanceUID", ""))))))
+        identity = patient_identity(said, str(said.get("StudyInstanceUID", "")))
+        batch.append((one, (one.instance.ino, identity, one.instance.series)))
     if batch:
         yield batch

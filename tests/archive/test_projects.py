@@ -598,12 +598,13 @@ def test_the_corpus_in_two_projects(archive_path: Path, corpus: Path) -> None:
     run(archive_path, corpus, jobs=2)
     everything = (("SOPInstanceUID", "*"),)
     identified = create(archive_path, "all", everything)
+    size = sum(pack.stat().st_size for pack in packs(archive_path))
     derived = create(archive_path, "all", everything, deid=DEID, jobs=2)
     expected = {file.ino for file in tree(archive_path).values()}
     assert set(below(archive_path, identified.state.root).values()) == expected
     with Archive.open(archive_path) as opened, opened.view() as view:
         assert {member.source for member in view.members(derived.state.root)} == expected
-        lengths = [view.file_inode(one.shown).body_length for one in view.members(derived.state.root) if not one.reason]
-    assert len(lengths) == derived.added > 400
-    assert sum(lengths) / len(lengths) < 600
+    assert derived.added > 400
+    # Most series here have one file, which has nothing to be compressed against.
+    assert sum(pack.stat().st_size for pack in packs(archive_path)) - size < 2000 * derived.added
     same_from_packs(archive_path)
