@@ -23,6 +23,7 @@ from dicomfs.dicom.deid_values import (
     NUMBERS,
     SAMPLES,
     SHORT_TEXT,
+    TERMS,
     TEXT,
     dummy,
     has_controls,
@@ -33,6 +34,7 @@ from dicomfs.dicom.deid_values import (
 )
 from dicomfs.dicom.dictionary import is_standard_uid
 from dicomfs.dicom.encoding import Data
+from dicomfs.dicom.fragments import Read
 from dicomfs.dicom.model_elements import ENCAPSULATED, DataSet, Element
 from dicomfs.dicom.model_values import swapped
 from dicomfs.dicom.stride import LARGE
@@ -40,7 +42,7 @@ from dicomfs.dicom.stride import LARGE
 _PIXEL_GROUP: Final = 0x7FE0
 _CODES_KEPT: Final = frozenset((0x00080008, 0x00080060, 0x00089007, 0x0040A010, 0x0040A040))
 """Image Type, Modality, Frame Type, Relationship Type, Value Type: what makes an object what it is, whoever is called
-ORIGINAL."""
+ORIGINAL. Terms of the Standard stay in any case."""
 _IMAGE_GROUP: Final = 0x0028
 _ICC_PROFILE: Final = 0x00282000
 _FIRST_OF_BLOCKS: Final = 0x1000
@@ -55,6 +57,10 @@ _TAKEN_OUT: Final = frozenset((deid_rules.REMOVE, deid_rules.EMPTY, deid_rules.D
 _DUMMIED: Final = frozenset((deid_rules.KEEP, deid_rules.KEEP_TEXT, deid_rules.CLEAN))
 _NOT_DUMMIED: Final = frozenset(("CS", "DS", "IS", "UI", *NUMBERS))
 _SEQUENCES: Final = (deid_rules.ITEMS, deid_rules.DUMMY_ITEMS)
+_LOOKED_AT: Final = 1 << 12
+"""So much of large samples is looked at, whether it is text."""
+_NO_CODE: Final = dummy("CS").decode("ascii")
+_DAY: Final = re.compile(r"(?:18|19|20)[0-9]{6}").fullmatch
 _LONGEST_NOTED: Final = 1 << 10
 """Longer texts are no names, no numbers and no short texts."""
 
@@ -62,8 +68,9 @@ _LONGEST_NOTED: Final = 1 << 10
 class Transformation:
     """De-identifies the data sets of one instance."""
 
-    def __init__(self, data: Data, form: Form, rules: Rules, identity: str, pseudonyms: Pseudonyms) -> None:
+    def __init__(self, data: Data, read: Read, form: Form, rules: Rules, identity: str, pseudonyms: Pseudonyms) -> None:
         self._data = data
+        self._read = read
         self._form = form
         self._rules = rules
         self._identity = identity
@@ -88,14 +95,28 @@ class Transformation:
             if items:
                 for item in items:
                     self._note(item, charset)
-            if vr not in TEXT or not 0 < end - start <= _LONGEST_NOTED:
+            if start == end:
                 continue
-            if vr == "PN":
-                self._known.name(charset.decode(bytes(self._data[start:end]), is_name=True))
+            # Whatever VR the file tells: who reads the value as it is meant, reads a name.
+            rule = deid_rules.REMOVED if tag >> 16 & 1 else rule_of(tag)
+            value = bytes(self._data[start : min(end, start + _LONGEST_NOTED)])
+            if vr == "PN" or "PN" in rule.vrs:
+                self._known.name(charset.decode(value, is_name=True))
             elif tag in IDENTIFYING:
-                self._known.number(charset.decode(bytes(self._data[start:end])).strip(_PADDING))
-            elif self._notes_phrases and not tag >> 16 & 1 and rule_of(tag).action in _TAKEN_OUT:
-                self._known.phrase(charset.decode(bytes(self._data[start:end])).strip(_PADDING))
+                self._known.number(charset.decode(value).strip(_PADDING))
+            elif not DATES.isdisjoint(rule.vrs) and rule.action != deid_rules.KEEP:
+                self._note_days(value)
+            elif vr not in TEXT or end - start > _LONGEST_NOTED:
+                continue
+            elif self._notes_phrases and rule.vrs and rule.action in _TAKEN_OUT:
+                self._known.phrase(charset.decode(value).strip(_PADDING))
+
+    def _note_days(self, value: bytes) -> None:
+        """Take note of days, DA or DT: eight digits that other values may have, too."""
+        for one in value.decode("latin_1").split("\\"):
+            day = one.strip(_PADDING).replace(".", "")[:8]
+            if _DAY(day) and not day.endswith("0101"):  # which stands for no day that is known
+                self._known.number(day)
 
     def _charset(self, found: DataSet, around: CharacterSet) -> CharacterSet:
         element = found.elements.get(SPECIFIC_CHARACTER_SET)
@@ -158,6 +179,8 @@ class Transformation:
         size = SAMPLES.get(vr) or NUMBERS.get(vr, 0)
         if action != deid_rules.KEEP or not size:
             return [] if action in (deid_rules.KEEP, deid_rules.CLEAN) else [self._form.element(tag, vr, b"")]
+        if tag == _ICC_PROFILE or not is_legal(vr, bytes(self._read(start, start + _LOOKED_AT))):
+            return []
         if (end - start) % size or (end - start) & 1 or (size > 1 and big is not self._form.encoding.big):
             raise Refused("a large value in it is not what its VR says")
         if vr in NUMBERS and vr != "AT" and not self._form.encoding.implicit:
@@ -170,8 +193,10 @@ class Transformation:
             return self._uids(value, retained=True)
         if action == deid_rules.KEEP:
             return value if self._is_kept(rule, tag, vr, value) else b""
+        if action == deid_rules.KEEP_TEXT and vr == "CS" and (tag >> 16 == _IMAGE_GROUP or tag in _CODES_KEPT):
+            return self._codes(value)
         if action == deid_rules.KEEP_TEXT:
-            return value if self._is_harmless(tag, vr, value, charset) else dummy(vr)
+            return value if self._is_harmless(vr, value, charset) else dummy(vr)
         if action in (deid_rules.KEEP_UID, deid_rules.UID):
             return self._uids(value, retained=False)
         if action == deid_rules.EMPTY:
@@ -197,18 +222,28 @@ class Transformation:
     def _is_kept(self, rule: Rule, tag: int, vr: str, value: bytes) -> bool:
         if rule.most and vr in NUMBERS and len(value) > rule.most * NUMBERS[vr]:
             return False
+        if vr in ("IS", "DS") and self._known.is_number(value.decode("latin_1").rstrip(_PADDING)):
+            return False
         return is_legal(vr, value) and (tag != _ICC_PROFILE or is_icc_profile(value))
 
-    def _is_harmless(self, tag: int, vr: str, value: bytes, charset: CharacterSet) -> bool:
-        if vr == "CS":
-            if not is_legal(vr, value):
-                return False
-            if tag >> 16 == _IMAGE_GROUP or tag in _CODES_KEPT:
-                return True
+    def _is_harmless(self, vr: str, value: bytes, charset: CharacterSet) -> bool:
+        if vr == "CS" and not is_legal(vr, value):
+            return False
         if len(value) > _LONGEST_NOTED:
             return False
         shown = charset.decode(value)
         return not has_controls(shown) and not self._known.within(shown)
+
+    def _codes(self, value: bytes) -> bytes:
+        """Return codes without those that hold an identifier; a term of the Standard is none, whatever people's names.
+
+        Each keeps its place, as that is what it means.
+        """
+        if not is_legal("CS", value):
+            return dummy("CS")
+        codes = value.decode("ascii").split("\\")
+        kept = (one if one.strip(_PADDING) in TERMS or not self._known.within(one) else _NO_CODE for one in codes)
+        return "\\".join(kept).encode("ascii")
 
     def _uids(self, value: bytes, *, retained: bool) -> bytes:
         uids = (one.strip(_UID_PADDING) for one in value.decode("latin_1").split("\\"))

@@ -144,7 +144,12 @@ def _encapsulated(data: Data, elements: Mapping[int, Element], source: Encoding,
     last = found.ends[-1] if found.ends else start
     if not found.ends or len(found.ends) >= MOST_FRAMES or not last <= end <= last + 1:
         raise Refused("its compressed pixel data is not made as the Standard says")
-    _refuse_text(found, syntax, read)
+    frames = max(_number(data, elements, NUMBER_OF_FRAMES), 1)
+    if syntax == RLE_LOSSLESS and len(found.ends) > frames:
+        raise Refused("it has more compressed pixels than it says")
+    if syntax == ENCAPSULATED_UNCOMPRESSED:
+        _refuse_more(data, elements, found, frames)
+    _refuse_text(found, syntax, frames, read)
     basic = offsets(found.table, 4, read, big=False)
     even = not any((end - start) & 1 for start, end in zip(found.starts, found.ends, strict=True))
     true_table = even and by_offsets(found, basic) is not None
@@ -174,9 +179,18 @@ def _extended(elements: Mapping[int, Element], found: Fragments, form: Form, rea
     return {tag: [form.element(tag, "OV", each.tobytes())] for tag, each in zip(tags, (table, lengths), strict=True)}
 
 
-def _refuse_text(found: Fragments, syntax: str, read: Read) -> None:
+def _refuse_more(data: Data, elements: Mapping[int, Element], found: Fragments, frames: int) -> None:
+    """Refuse bytes that are no pixels where each fragment is a frame that is not compressed (PS3.5 A.4.11)."""
+    size = _expected(data, PIXEL_DATA, elements, sum(found.ends) - sum(found.starts)) // frames
+    lengths = [end - start for start, end in zip(found.starts, found.ends, strict=True)]
+    if len(lengths) != frames or not all(length == size + (size & 1) for length in lengths):
+        raise Refused("the length of its pixel data is not what rows, columns, bits and frames say")
+
+
+def _refuse_text(found: Fragments, syntax: str, frames: int, read: Read) -> None:
     """Refuse what is no pixels at the beginning and at the end of each stream; two reads a fragment."""
     begins = True
+    heads = 0
     following = _head(found, 0, read)
     for number, (start, end) in enumerate(zip(found.starts, found.ends, strict=True)):
         head, following = following, _head(found, number + 1, read)
@@ -184,8 +198,14 @@ def _refuse_text(found: Fragments, syntax: str, read: Read) -> None:
             _refuse_rle(head[:_RLE_HEADER])
             continue
         is_head = deid_streams.is_head(head)
+        heads += is_head
+        if heads > frames:
+            raise Refused("it has more compressed pixels than it says")
         if is_head and deid_streams.hidden_text(head, read, start, end):
             raise Refused("its compressed pixels come with comments or other data that may be text")
+        if syntax in _JPEG_XL and ((begins and not is_head) or deid_streams.ends_in_text(read, start, end)):
+            raise Refused("its compressed pixels are not what the transfer syntax says")
+        begins = begins and syntax not in _JPEG_XL
         if syntax in _WITH_HEADS:
             if begins and not is_head:
                 raise Refused("its compressed pixels are not what the transfer syntax says")
@@ -205,5 +225,6 @@ def _head(found: Fragments, number: int, read: Read) -> bytes:
 
 def _refuse_rle(head: bytes) -> None:
     segments = int.from_bytes(head[:4], "little")
-    if not 0 < segments <= _MOST_SEGMENTS or any(head[4 + 4 * segments :]):
+    first = int.from_bytes(head[4:8], "little")
+    if not 0 < segments <= _MOST_SEGMENTS or first != _RLE_HEADER or any(head[4 + 4 * segments :]):
         raise Refused("its compressed pixels are not what the transfer syntax says")

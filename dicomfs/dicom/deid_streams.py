@@ -14,10 +14,11 @@ from typing import Final
 HEAD: Final = 1 << 12
 LONGEST_HEAD: Final = 1 << 19
 _TAIL: Final = 1 << 16
-_CLOSE: Final = 16
+_CLOSE: Final = 1 << 12
 
 _SOI, _SOC = b"\xff\xd8", b"\xff\x4f"
 _END: Final = b"\xff\xd9"
+_JPEG_XL: Final = b"\xff\x0a"
 _BOXES: Final = (b"\0\0\0\x0cjP  ", b"\0\0\0\x0cJXL ")
 _SOS, _SOD, _COM, _COM_2000 = 0xDA, 0x93, 0xFE, 0x64
 _APP0, _APP15, _APP2, _APP14 = 0xE0, 0xEF, 0xE2, 0xEE
@@ -26,14 +27,18 @@ _NO_TEXT_BOXES: Final = frozenset(
 )
 _STREAMS: Final = frozenset((b"jp2c", b"jxlc"))
 _PRINTABLE: Final = re.compile(rb"[\x20-\x7e\xa0-\xff]{4,}")
+_TEXT: Final = re.compile(rb"[\x20-\x7e]{24,}")
+_LETTERS: Final = 8
+"""A run as long as that, and of so many different characters, is in coded data by no chance."""
 _OF_ENCODERS: Final = re.compile(
     rb"(?:CREATOR: gd-jpeg v[0-9.]+ \(using IJG JPEG v[0-9]+\)(?:, (?:default )?quality(?: = [0-9]+)?)?"
     rb"|LEAD Technologies(?:,)? Inc\. V[0-9.]+"
     rb"|Lavc[0-9.]*"
-    rb"|(?:Created by |Creator: )?(?:GDCM/)?(?:OpenJPEG|Kakadu|JasPer|Aware|Grok)[A-Za-z0-9 ._-]{0,40}"
+    rb"|(?:Created by |Creator: )?(?:GDCM/)?(?:OpenJPEG|Kakadu|JasPer|Aware|Grok)"
+    rb"(?:[ -]{0,8}(?:JPEG ?2000|J2K|library|codec|encoder|Inc|[Vv]ersion)){0,4}[ -]?v?[0-9.]{0,12}"
     rb"|Kdu-Layer-Info: log_2\{[^}]{0,60}\}[0-9eE.,+ \n-]*"
     rb"|Handmade Software, Inc\. Image Alchemy v[0-9.]+"
-    rb"|[A-Za-z ]{0,20}JPEG(?:-LS)? (?:codec|encoder|library)[A-Za-z0-9 ._-]{0,20})[\r\n]*"
+    rb"|(?:(?:Independent|Lossless) )?JPEG(?:-LS)? (?:codec|encoder|library)(?: [Vv]?(?:ersion )?[0-9.]{1,10})?)[\r\n]*"
 )
 
 Read = Callable[[int, int], bytes | memoryview]
@@ -57,21 +62,27 @@ def hidden_text(head: bytes, read: Read, start: int, end: int) -> bool:
 def has_ended(read: Read, start: int, end: int, *, last: bool) -> bool | None:
     """Say whether a JPEG or JPEG 2000 stream ends with this fragment; None if anything but padding follows its end.
 
-    The end is looked for near the fragment's end, and if it is known to be the `last` of its stream, further off.
+    The end is looked for near the fragment's end, and if it is known to be the `last` of its stream, further off. The
+    first one counts: in coded data there is none.
     """
     close = bytes(read(max(start, end - _CLOSE), end))
-    at = close.rfind(_END)
+    at = close.find(_END)
     if at < 0 and last:
         close = bytes(read(max(start, end - _TAIL), end))
-        at = close.rfind(_END)
+        at = close.find(_END)
     if at < 0:
-        return last
+        return None if last else False
     return None if close[at + 2 :].strip(b"\0\xff ") else True
 
 
 def is_head(head: bytes) -> bool:
     """Say whether a stream begins here."""
-    return head.startswith((_SOI, _SOC, *_BOXES))
+    return head.startswith((_SOI, _SOC, _JPEG_XL, *_BOXES))
+
+
+def ends_in_text(read: Read, start: int, end: int) -> bool:
+    """Say whether the end of coded data that has no mark of its end is text."""
+    return any(len(set(run)) >= _LETTERS for run in _TEXT.findall(bytes(read(max(start, end - _CLOSE), end))))
 
 
 def _looked_at(head: bytes, size: int) -> bool:
@@ -112,7 +123,7 @@ def _segment(head: bytes, position: int) -> tuple[bytes, int]:
 
 def _says(content: bytes) -> bool:
     text = content.strip(b"\0 ")
-    return bool(_PRINTABLE.search(text)) and not _OF_ENCODERS.fullmatch(text)
+    return bool(text) and not _OF_ENCODERS.fullmatch(text)
 
 
 def _is_harmless(marker: int, content: bytes) -> bool:
@@ -123,8 +134,8 @@ def _is_harmless(marker: int, content: bytes) -> bool:
     if marker == _APP14 and content.startswith(b"Adobe"):
         return len(content) <= 12 and not _PRINTABLE.search(content[5:])
     if marker == _APP2 and content.startswith(b"ICC_PROFILE\0"):
-        return True
-    return not _PRINTABLE.search(content)
+        return content[12:13] != b"\1" or content[50:54] in (b"acsp", b"\0\0\0\0")
+    return not _PRINTABLE.search(content) and not _PRINTABLE.search(content.replace(b"\0", b""))
 
 
 def _in_codestream(head: bytes, position: int) -> bool:

@@ -11,12 +11,18 @@ from functools import lru_cache
 from typing import Final
 
 _WORD: Final = re.compile(r"[^\W\d_]+")
+_BETWEEN: Final = re.compile(r"[\W_]+")
+_FORMATS: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
+"""Characters that nobody sees."""
 _SHORTEST_WORD: Final = 2
 _SHORTEST_KEPT: Final = 3
 """Shorter words of names are no reason to leave out what the Standard keeps: 'MR', 'T2'."""
 _SHORTEST_INSIDE: Final = 4
 """Words and numbers from here on are found within longer ones."""
+_SHORTEST_APART: Final = 6
+"""Numbers from here on are found with other characters between their digits, and as values that are numbers."""
 _SHORTEST_PHRASE: Final = 3
+_MOST_JOINED: Final = 3
 _MOST: Final = 1 << 10
 _LONGEST_CLEANED: Final = 128
 """Longer text tells a story, and a story is about somebody."""
@@ -46,7 +52,7 @@ def folded(text: str) -> str:
     """Return a text without what does not tell names apart: case, accents, width."""
     if text.isascii():
         return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    decomposed = unicodedata.normalize("NFKD", _FORMATS.sub("", text).casefold())
     return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
@@ -66,12 +72,23 @@ class Known:
         self._phrases: set[str] = set()
 
     def name(self, text: str) -> None:
-        """Take note of a person's name."""
+        """Take note of a person's name, also as it is written without blanks."""
         self._names |= _words(text)
+        for one in folded(text).split("="):
+            parts = _WORD.findall(one)[:_MOST_JOINED]
+            joined = (first + second for first in parts for second in parts if first is not second)
+            self._names.update(both for both in joined if len(both) > _SHORTEST_WORD or not both.isascii())
 
     def number(self, text: str) -> None:
         """Take note of what identifies by itself: a patient's ID, an accession number."""
-        self._numbers.update(one for one in map(str.strip, folded(text).split("\\")) if one.strip("0 \0"))
+        for one in map(str.strip, folded(text).split("\\")):
+            if one.strip("0 \0"):
+                self._numbers |= {one, _BETWEEN.sub("", one) or one}
+
+    def is_number(self, text: str) -> bool:
+        """Say whether one of several values that are numbers is an identifier."""
+        values = map(str.strip, text.split("\\"))
+        return any(len(one) >= _SHORTEST_APART and one in self._numbers for one in values)
 
     def phrase(self, text: str) -> None:
         """Take note of any other text that is taken out."""
@@ -86,7 +103,10 @@ class Known:
         shown = folded(text)
         if any(word in self._names and len(word) >= _SHORTEST_KEPT for word in _WORD.findall(shown)):
             return True
-        if any(len(name) >= _SHORTEST_INSIDE + 1 and name in shown for name in self._names):
+        together = _BETWEEN.sub("", shown)
+        if any(name in together for name in self._names if len(name) > _SHORTEST_INSIDE or not name.isascii()):
+            return True
+        if any(number in together for number in self._numbers if len(number) >= _SHORTEST_APART):
             return True
         if any(len(number) >= _SHORTEST_INSIDE and number in shown for number in self._numbers):
             return True

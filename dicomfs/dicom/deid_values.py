@@ -36,6 +36,17 @@ _PATTERNS: Final = {
 _LEGAL: Final = {vr: re.compile(rf"{one}(?:\\{one})*[ \0]?") for vr, one in _PATTERNS.items()}
 _LOOSE_CODE: Final = re.compile(r"[A-Za-z0-9 _\\./+-]{0,64}\0?")
 """Codes that some writers have: lower case, dots."""
+_TERMS: Final = """
+ORIGINAL DERIVED MIXED PRIMARY SECONDARY AXIAL LOCALIZER REFORMATTED PROJECTION OTHER VOLUME NONE WHOLE BODY DYNAMIC
+STATIC GATED TOMO RECON EMISSION TRANSMISSION SUBTRACTION PERFUSION DIFFUSION ANGIO FLUOROSCOPY MAXIMUM MINIMUM MEAN
+MEDIAN MONOCHROME1 MONOCHROME2 RGB HSV ARGB CMYK YBR_FULL YBR_FULL_422 YBR_PARTIAL_420 YBR_ICT YBR_RCT XYB YES NO
+COLOR MONOCHROME TRUE_COLOR LIN LOG DISP RELATIVE IDENTITY INVERSE LINEAR LINEAR_EXACT SIGMOID SEG REG PLAN KEY DOC
+KO PR SR CT MR NM PT PET US DX CR MG XA RF ECG EEG EMG EPS RTIMAGE RTDOSE RTPLAN RTSTRUCT RTRECORD OPT OCT SMR M3D
+ASMT FID RWV STAIN TEXTUREMAP CONTAINER TEXT CODE NUM PNAME DATE TIME DATETIME UIDREF IMAGE COMPOSITE WAVEFORM
+SCOORD SCOORD3D TCOORD TABLE CONTAINS
+"""
+TERMS: Final = frozenset(_TERMS.split())
+"""Terms of image types, photometric interpretations, modalities and reports, which nothing is understood without."""
 _SHORT: Final = 64
 """Values up to so many bytes are remembered: neighbours in a series repeat most of them."""
 _LONGEST_DECIMAL: Final = 32
@@ -43,6 +54,8 @@ _LONGEST_DECIMAL: Final = 32
 _CHARACTER_SETS: Final = re.compile(
     r"(?:ISO[ _]IR [0-9]{1,3}|ISO 2022 IR [0-9]{1,3}|GB18030|GBK)?(?:\\(?:ISO 2022 IR [0-9]{1,3})?)*[ \0]?"
 )
+_MANY_NUMBERS: Final = 32
+"""So many bytes of numbers look like text by no chance."""
 _ONLY_TEXT: Final = re.compile(rb"[\x20-\x7e]{6,}\0?")
 _CONTROLS: Final = re.compile(r"[\0-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
@@ -59,7 +72,7 @@ def is_legal(vr: str, value: bytes) -> bool:
 
 def _is_legal(vr: str, value: bytes) -> bool:
     if vr in NUMBERS:
-        return len(value) % NUMBERS[vr] == 0
+        return len(value) % NUMBERS[vr] == 0 and not (len(value) >= _MANY_NUMBERS and _ONLY_TEXT.fullmatch(value))
     if vr in SAMPLES:
         return len(value) % SAMPLES[vr] == 0 and not _ONLY_TEXT.fullmatch(value)
     if not value.isascii():

@@ -64,7 +64,7 @@ def deidentify(
     form = Form(encoding)
     written = deid_pixels.pixels(data, elements, part10.encoding, syntax, form, read)
     written |= _said(form, identity, profile, pseudonyms)
-    transformation = Transformation(data, form, rules_of(profile), identity, pseudonyms)
+    transformation = Transformation(data, read, form, rules_of(profile), identity, pseudonyms)
     pieces = transformation.instance(outermost, written)
     new_uid = transformation.uid(sop_instance, retained=RETAIN_UIDS in profile.options)
     return joined([_beginning(sop_class, new_uid, syntax), *pieces])
