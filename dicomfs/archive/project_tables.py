@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.by_project import ProjectState
+    from dicomfs.archive.outcome import Progress
 
 METADATA, DEID_METADATA, LINKER, HEADER_EXTRACTION, FAILED_QUERIES, RUN = range(6)
 """Kinds of files: numbers of inodes are made of them, so they stay."""
@@ -95,6 +96,23 @@ def make(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
     for old in _all(cache, root):
         if old != target and old.name.endswith(f"-{file.name}"):
             old.unlink(missing_ok=True)
+
+
+def make_all(archive_path: Path, state: ProjectState, progress: Callable[[Progress], None] | None = None) -> None:
+    """Have all files of a project made, by processes; raise as `make` does."""
+    from dicomfs.archive.makers import Makers
+    from dicomfs.archive.outcome import Progress
+
+    files = files_of(state)
+    makers = Makers(archive_path, archive_path / "cache")
+    try:
+        jobs = [makers.submit(("project_table", (state.root, file.kind))) for file in files]
+        for done, job in enumerate(jobs):
+            if progress is not None:
+                progress(Progress(done, len(files), 0, 0))
+            job.result()
+    finally:
+        makers.close()
 
 
 def forget(cache: Path, root: int) -> None:

@@ -8,7 +8,7 @@ import click
 
 from dicomfs.cli.options import PATH, archive_option, json_option, wait_option
 from dicomfs.cli.progress import progress_bar
-from dicomfs.cli.terminal import counted, write, write_json, write_json_array, write_table
+from dicomfs.cli.terminal import counted, note, write, write_json, write_json_array, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,6 +151,7 @@ def create_command(
             done = create(archive, wanted, progress, listed=queries, jobs=jobs or 0, wait_s=wait_s)
     except KeyboardInterrupt:
         raise Interrupted("run the same command again to go on") from None
+    _make_tables(archive, done)
     _tell(done, as_json=as_json)
     return 0
 
@@ -187,6 +188,19 @@ def _preview(archive: Path, wanted: Wanted, queries: list[ListQuery], *, as_json
 
 def _failed(number: int) -> str:
     return f"; {counted(number, 'row')} of the list found nothing" if number else ""
+
+
+def _make_tables(archive: Path, done: Done) -> None:
+    """Have the tables of a project made, so that nobody waits for them who looks into it."""
+    from dicomfs.archive.project_tables import make_all
+    from dicomfs.errors import DicomfsError
+
+    try:
+        with progress_bar("writing tables") as progress:
+            make_all(archive, done.state, progress)
+    except (DicomfsError, KeyboardInterrupt) as error:
+        # The project is made; a drive has its tables made again when somebody looks at them.
+        note(f"dicomfs: its tables are not all written yet: {str(error) or 'interrupted'}")
 
 
 def _tell(done: Done, *, as_json: bool) -> None:
@@ -316,6 +330,7 @@ def resume_command(*, name: str, archive: Path, jobs: int | None, wait_s: float,
             done = resume(archive, name, progress, jobs=jobs or 0, wait_s=wait_s)
     except KeyboardInterrupt:
         raise Interrupted("run the same command again to go on") from None
+    _make_tables(archive, done)
     _tell(done, as_json=as_json)
 
 

@@ -48,6 +48,8 @@ def test_create_list_show_remove(run: Run, archive_path: Path, tmp_path: Path) -
     assert [(one["status"], one["deid"], one["files"], one["where"]) for one in listed] == [
         ("done", "", 3, ["Modality=CT"]), ("live", "basic", 3, ["Modality=CT"]),
     ]  # fmt: skip
+    tables = sorted(path.name.split("-")[-1] for path in (archive_path / "cache" / "projects").iterdir())
+    assert tables == ["deid_metadata.xlsx", "linker.xlsx", *["metadata.xlsx"] * 2, *["run.txt"] * 2]
     shown = run("project", "list", "-a", archive_path).out
     assert listed[1]["directory"] in shown
     directory = listed[1]["directory"]
