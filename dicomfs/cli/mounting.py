@@ -70,7 +70,7 @@ def mount_command(
     Examples:
       dicomfs mount /srv/archive /mnt/dicom
       dicomfs mount -o allow_other,umask=027 /srv/archive /mnt/dicom
-      dicomfs mount -o allow_other --views projects/DeID_heads_20240131-101500 /srv/archive /mnt/heads
+      dicomfs mount -o allow_other --views projects/DeID_heads_20240131101500 /srv/archive /mnt/heads
       dicomfs /srv/archive /mnt/dicom -o ro
 
     \b

@@ -55,6 +55,7 @@ def project_command() -> None:
     "from_list",
     type=PATH,
     metavar="FILE",
+    multiple=True,
     help="Take the studies that a table names (.csv or .xlsx): by accession number, or by patient ID and date.",
 )
 @click.option(
@@ -68,7 +69,6 @@ def project_command() -> None:
 @click.option(
     "--deid",
     metavar="PROFILE",
-    default="",
     help="De-identify: 'basic', or with options, such as basic,modified-dates,clean-descriptors.",
 )
 @click.option("--live", is_flag=True, help="Go on with it: imports add what meets the conditions.")
@@ -88,9 +88,9 @@ def create_command(
     name: str,
     archive: Path,
     where: tuple[str, ...],
-    from_list: Path | None,
+    from_list: tuple[Path, ...],
     window_days: int,
-    deid: str,
+    deid: str | None,
     live: bool,
     headers: tuple[str, ...],
     dry_run: bool,
@@ -132,16 +132,20 @@ def create_command(
     from dicomfs.archive.query import parse_condition
     from dicomfs.cli.run import Interrupted
 
-    if window_days and from_list is None:
+    if len(from_list) > 1:
+        raise click.UsageError("a project has one list; put the rows of all --from-list into one table")
+    if window_days and not from_list:
         raise click.UsageError("--date-window is about the dates of --from-list")
-    queries = [] if from_list is None else read_queries(from_list, window_days=window_days)
+    if deid == "":  # of a script whose variable is not set: it must not make a project that is identified
+        raise click.UsageError("--deid names a profile, such as basic; leave it out for the files as they are")
+    queries = read_queries(from_list[0], window_days=window_days) if from_list else []
     wanted = Wanted(
         name=name,
         where=tuple(map(parse_condition, where)),
         live=live,
-        deid=deid,
+        deid=deid or "",
         headers=headers,
-        source="" if from_list is None else from_list.name,
+        source=from_list[0].name if from_list else "",
         queries=stored(queries),
     )
     if dry_run:
@@ -205,7 +209,9 @@ def _tell(done: Done, *, as_json: bool) -> None:
     amounts = f"{counted(done.added, 'file')} added"
     if done.withheld:
         amounts += f", {done.withheld:,} withheld (see quarantine/ in it)"
-    write(f"projects/{state.directory}: {amounts}{_failed(len(state.definition.failed))}")
+    failed = len(state.definition.failed)
+    see = " (see failed_queries.csv in it)" if failed else ""
+    write(f"projects/{state.directory}: {amounts}{_failed(failed)}{see}")
 
 
 @project_command.command("list")

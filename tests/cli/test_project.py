@@ -79,7 +79,7 @@ def test_of_a_list(run: Run, archive_path: Path, tmp_path: Path) -> None:
         "own: 2 instances, 2 series, 2 studies; 1 row of the list found nothing (nothing was changed)\n"
     )
     ended = run("project", "create", "own", "--from-list", tmp_path / "wanted.csv", "-a", archive_path)
-    assert ended.out.endswith(": 2 files added; 1 row of the list found nothing\n")
+    assert ended.out.endswith(": 2 files added; 1 row of the list found nothing (see failed_queries.csv in it)\n")
     (told,) = json.loads(run("project", "list", "-a", archive_path, "--json").out)
     assert (told["from_list"], told["queries"], told["failed"], told["files"]) == ("wanted.csv", 3, 1, 2)
     # A live one has what comes later, of the studies that the list names.
@@ -106,6 +106,8 @@ WRONG = {
     "no condition": ("create", "own"),
     "a keyword": ("create", "own", "--where", "Modalty=CT"),
     "a profile": ("create", "own", *CT, "--deid", "thorough"),
+    "a profile of nothing": ("create", "own", *CT, "--deid", ""),
+    "two lists": ("create", "own", "--from-list", "/nowhere/one.csv", "--from-list", "/nowhere/two.csv"),
     "a header": ("create", "own", *CT, "--header", "Nonsense"),
     "a window of no list": ("create", "own", *CT, "--date-window", "3"),
     "no list": ("create", "own", "--from-list", "/nowhere/list.csv"),
