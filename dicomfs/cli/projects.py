@@ -106,7 +106,8 @@ def create_command(
     which lies in ARCHIVE/projects/ and nowhere else: keep a copy of that directory in a safe place.
 
     The first row of a list names its columns: AccessionNumber, or PatientID with StudyDate, or with From and To;
-    others are passed by. Write dates as 2024-01-31. Rows for which nothing is found are in failed_queries.csv.
+    others are passed by. Write dates as 2024-01-31. Rows for which nothing is found are in failed_queries.csv;
+    of a --live project, those for which nothing was found when it was made.
 
     If this is interrupted, run it again: it goes on where it was.
 
@@ -252,6 +253,8 @@ def _status(one: Listed) -> str:
 
 
 def _told(one: Listed) -> Mapping[str, Json]:
+    from dicomfs.archive.project_lists import rows_of
+
     definition = one.state.definition
     return {
         "directory": one.state.directory,
@@ -263,7 +266,7 @@ def _told(one: Listed) -> Mapping[str, Json]:
         "live": definition.live,
         "headers": [*definition.headers],
         "from_list": definition.source,
-        "queries": len(definition.queries),
+        "queries": rows_of(definition),
         "failed": len(definition.failed),
         "files": one.instances,
         "withheld": one.withheld,

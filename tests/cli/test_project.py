@@ -82,6 +82,11 @@ def test_of_a_list(run: Run, archive_path: Path, tmp_path: Path) -> None:
     assert ended.out.endswith(": 2 files added; 1 row of the list found nothing (see failed_queries.csv in it)\n")
     (told,) = json.loads(run("project", "list", "-a", archive_path, "--json").out)
     assert (told["from_list"], told["queries"], told["failed"], told["files"]) == ("wanted.csv", 3, 1, 2)
+    # Rows that cannot be looked for are rows, too.
+    (tmp_path / "other.csv").write_text("Accession Number,MRN\nA1,DFS-1\n,DFS-1\n,\nA9,\n")
+    run("project", "create", "rows", "--from-list", tmp_path / "other.csv", "-a", archive_path)
+    told = json.loads(run("project", "show", "rows", "-a", archive_path, "--json").out)
+    assert (told["queries"], told["failed"], told["files"]) == (3, 2, 1)
     # A live one has what comes later, of the studies that the list names.
     run("project", "create", "more", "--from-list", tmp_path / "wanted.csv", "--live", "-a", archive_path)
     add(
