@@ -105,9 +105,9 @@ def create_command(
     project's quarantine/, each beside its reason. Pseudonyms and shifted dates follow from the project's key,
     which lies in ARCHIVE/projects/ and nowhere else: keep a copy of that directory in a safe place.
 
-    The first row of a list names its columns: AccessionNumber, or PatientID with StudyDate, or with From and To;
-    others are passed by. Write dates as 2024-01-31. Rows for which nothing is found are in failed_queries.csv;
-    of a --live project, those for which nothing was found when it was made.
+    The first row of a list, of a workbook's first sheet, names its columns: AccessionNumber, or PatientID with
+    StudyDate, or with From and To; others are passed by. Write dates as 2024-01-31. Rows for which nothing is found
+    are in failed_queries.csv; of a --live project, those for which nothing was found when it was made.
 
     If this is interrupted, run it again: it goes on where it was.
 
