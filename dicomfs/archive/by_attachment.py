@@ -16,7 +16,8 @@ class ByAttachment(ByUid):
 
     def attachment(self, number: int) -> Attachment:
         """Return an attachment; raise NotFound."""
-        value = self._txn.get(U64.pack(number), db=self._tables["attachment"])
+        numbered = number.bit_length() <= 64  # what is longer is no key
+        value = self._txn.get(U64.pack(number), db=self._tables["attachment"]) if numbered else None
         if value is None:
             raise NotFound(f"there is no attachment {number}; see 'dicomfs attachments'")
         return fold_attachments.decode(number, value)

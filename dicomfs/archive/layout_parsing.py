@@ -182,7 +182,7 @@ class Parser:
             kind = KINDS.get(key, Kind.TEXT)
         else:
             near = difflib.get_close_matches(key, [*KINDS, *self._keywords], 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near[0]}?" if near else "; 'dicomfs layout --help' lists those"
             raise self._error(f"{key!r} is not an attribute that layouts can use{hint}")
         if dot and (kind is not Kind.PERSON or part not in COMPONENTS + GROUPS):
             raise self._error(f"{key} has no part {part!r}")

@@ -80,6 +80,8 @@ def switch_on(
 
 def switch_off(archive_path: Path, name: str, *, wait_s: float = 0.0) -> LayoutState:
     """Take a layout off; its names stay in the catalog, and are the same if it is switched on again."""
+    if name.lower() == "patients":
+        raise UsageError("'patients' is always on; 'dicomfs mount -o views=...' says what a drive shows")
     with writing(archive_path, "dicomfs layout remove", wait_s) as opened:
         applying = _Applying(opened)
         state = next((one for one in applying.states() if one.on and one.name.lower() == name.lower()), None)

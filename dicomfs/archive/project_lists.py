@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ANY: Final = 0
 """The number of no patient: all of a study's."""
 MAX_WINDOW_DAYS: Final = 366
+_NOBODY: Final = "neither an accession number nor a patient ID"
+_NO_DATE: Final = "no accession number, and no date for the patient ID"
 _AT_ONCE: Final = 256
 """So many rows are looked for in one transaction."""
 
@@ -168,9 +170,9 @@ def _query(place: _Place, row: Row, window_days: int) -> ListQuery:
     first, last = _dates(place, cells, window_days)
     problem = ""
     if not patient_id:
-        problem = "neither an accession number nor a patient ID"
+        problem = _NOBODY
     elif not first:
-        problem = "no accession number, and no date for the patient ID"
+        problem = _NO_DATE
     return ListQuery(place.row, "", patient_id, first, last, given, problem)
 
 
@@ -271,6 +273,11 @@ def stored(queries: Iterable[ListQuery]) -> tuple[Asked, ...]:
 def from_stored(asked: Iterable[Asked]) -> list[ListQuery]:
     """Return queries of what `stored` returned; they know no rows."""
     return [ListQuery(0, *one) for one in asked]
+
+
+def rows_of(definition: project_definition.Definition) -> int:
+    """Return how many rows a project's list had: those that were looked for, and those of which that cannot be."""
+    return len(definition.queries) + sum(reason in (_NOBODY, _NO_DATE) for _, _, reason in definition.failed)
 
 
 def stored_failed(failed: Iterable[Failed]) -> tuple[project_definition.Failed, ...]:

@@ -5,7 +5,7 @@
     linker.xlsx             what became what: patients, studies, series, instances (New-… is what the project shows)
     header_extraction.xlsx  chosen attributes of what the project shows: a row for each instance, and for each study
                             one in which different values stand as a JSON list
-    failed_queries.csv      rows of a list for which nothing was found
+    failed_queries.csv      rows of a list for which nothing was found when the project was made
     run.txt                 how the project came about, and its sums
 
 Of a project that is de-identified deid_metadata.xlsx, header_extraction.xlsx and run.txt hold nothing but what its
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import dicomfs
 from dicomfs.archive import patterns
-from dicomfs.archive.project_lists import from_stored_failed
+from dicomfs.archive.project_lists import from_stored_failed, rows_of
 from dicomfs.archive.project_series import ProjectSeries, members_of, series_as_shown, series_by_source, sums
 from dicomfs.archive.runs import escaped
 from dicomfs.archive.spreadsheet import Workbook, write_csv
@@ -255,8 +255,9 @@ def _asked(state: ProjectState, *, whole: bool) -> Iterator[tuple[str, str]]:
         yield "condition", f"{keyword}={pattern}" if whole else keyword
     if asked.source:
         yield "list", asked.source if whole else "yes"
-        yield "looked for", str(len(asked.queries))
-        yield "failed", str(len(asked.failed))
+        yield "rows of the list", str(rows_of(asked))
+        # Of a live project they are not looked for again: what came later is in it all the same.
+        yield "found nothing", f"{len(asked.failed)}{' when the project was made' if asked.live else ''}"
     for keyword in asked.headers:
         yield "header", keyword
 

@@ -20,6 +20,7 @@ _TEXT: Final = """\
 # This directory is a dicomfs archive.
 #
 # packs/*.zip are plain ZIP files and hold everything; index/ and cache/ can be rebuilt from them.
+# Not in them are quarantine/, files that were refused, and projects/, the keys of pseudonyms: keep a copy of both.
 # To get a file back by hand ("docs/format.md" of dicomfs has every detail, and a program of 60 lines):
 #   1. unzip the packs. o/<sha256> are blobs: pixel data and other large values, named by the SHA-256 of
 #      their bytes. Undo the suffix first: .zst is zstd; .p2z is zstd of the byte planes of 2-byte samples

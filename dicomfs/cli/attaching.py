@@ -81,7 +81,7 @@ def attach_command(
                 found = attaching.put(owner, _read(file), file.name, issuer=issuer)
             except UsageError as error:
                 if len(files) == 1:
-                    raise
+                    raise UsageError(f"{file}: {error}") from error
                 refused += 1
                 note(f"{file}: {error}")
             else:
@@ -105,7 +105,7 @@ def _owner(path: Path) -> str:
     """Return the patient ID that a file's name says."""
     found = _NAMED(path.name)
     if found is None:
-        raise UsageError(f"{path}: is not called nbss_ID.json; say whose it is with --patient-id")
+        raise UsageError("is not called nbss_ID.json; say whose it is with --patient-id")
     return found[1]
 
 
@@ -117,7 +117,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"cannot be read ({error.strerror})") from error
 
 
 @click.command("attachments")

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from dicomfs.archive.by_layout import LayoutState
 
 _FILE = click.option(
-    "--file", "-f", "file", type=PATH, metavar="FILE", help="Read the template from a file: # begins a comment."
+    "--file",
+    "-f",
+    "file",
+    type=PATH,
+    metavar="FILE",
+    help="Read the template from a file, all its lines as one; those that begin with # are left out.",
 )
 
 
@@ -44,6 +49,15 @@ def layout_command() -> None:
 
     A missing value disappears with the separator before it. What two files or directories would both be
     called gets ~ and some letters of a hash, for the later one.
+
+    \b
+    The attributes of the catalog:
+      PatientID IssuerOfPatientID PatientName PatientBirthDate PatientSex StudyInstanceUID
+      StudyDate StudyTime AccessionNumber StudyID StudyDescription ReferringPhysicianName
+      SeriesInstanceUID SeriesNumber Modality SeriesDescription ProtocolName
+      BodyPartExamined Manufacturer StationName PerformedProcedureStepStartDate
+      PerformedProcedureStepStartTime SOPInstanceUID SOPClassUID TransferSyntaxUID
+      InstanceNumber NumberOfFrames Rows Columns BitsAllocated ContentDate ContentTime
 
     \b
     Examples:

@@ -56,10 +56,12 @@ def mount_command(
                          As an ordinary user this needs user_allow_other in /etc/fuse.conf
       uid=, gid=         whose files they are, by name or number
       umask=             permission bits to take away; fmask= for files, dmask= for directories
-      views=A:B          the trees to show: patients, dicomweb, quarantine, projects, projects/DIRECTORY,
-                         and layouts that are on. By default all are, and layouts and projects that come later
-      private_tables     show, with allow_other, what de-identified projects keep private: linker.xlsx and
-                         others that tell who is who, and quarantine/. Its modes let the owner alone read it
+      views=A:B          the trees to show: patients, dicomweb, quarantine, projects,
+                         projects/DIRECTORY, and layouts that are on. By default all are, and
+                         layouts and projects that come later
+      private_tables     show, with allow_other, what de-identified projects keep private:
+                         linker.xlsx and others that tell who is who, and quarantine/. Its modes
+                         let the owner alone read it
       noxattr            no extended attributes
       nonempty           mount over a directory that holds files
       readahead=KIB      how far to read ahead; takes root
@@ -70,7 +72,7 @@ def mount_command(
     Examples:
       dicomfs mount /srv/archive /mnt/dicom
       dicomfs mount -o allow_other,umask=027 /srv/archive /mnt/dicom
-      dicomfs mount -o allow_other --views projects/DeID_heads_20240131-101500 /srv/archive /mnt/heads
+      dicomfs mount -o allow_other --views projects/DeID_heads_20240131101500 /srv/archive /mnt/heads
       dicomfs /srv/archive /mnt/dicom -o ro
 
     \b

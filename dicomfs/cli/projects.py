@@ -55,6 +55,7 @@ def project_command() -> None:
     "from_list",
     type=PATH,
     metavar="FILE",
+    multiple=True,
     help="Take the studies that a table names (.csv or .xlsx): by accession number, or by patient ID and date.",
 )
 @click.option(
@@ -68,7 +69,6 @@ def project_command() -> None:
 @click.option(
     "--deid",
     metavar="PROFILE",
-    default="",
     help="De-identify: 'basic', or with options, such as basic,modified-dates,clean-descriptors.",
 )
 @click.option("--live", is_flag=True, help="Go on with it: imports add what meets the conditions.")
@@ -88,9 +88,9 @@ def create_command(
     name: str,
     archive: Path,
     where: tuple[str, ...],
-    from_list: Path | None,
+    from_list: tuple[Path, ...],
     window_days: int,
-    deid: str,
+    deid: str | None,
     live: bool,
     headers: tuple[str, ...],
     dry_run: bool,
@@ -104,6 +104,10 @@ def create_command(
     (text burned into the pixels, kinds that cannot be judged, damage) are withheld: they lie in the
     project's quarantine/, each beside its reason. Pseudonyms and shifted dates follow from the project's key,
     which lies in ARCHIVE/projects/ and nowhere else: keep a copy of that directory in a safe place.
+
+    The first row of a list, of a workbook's first sheet, names its columns: AccessionNumber, or PatientID with
+    StudyDate, or with From and To; others are passed by. Write dates as 2024-01-31. Rows for which nothing is found
+    are in failed_queries.csv; of a --live project, those for which nothing was found when it was made.
 
     If this is interrupted, run it again: it goes on where it was.
 
@@ -132,16 +136,20 @@ def create_command(
     from dicomfs.archive.query import parse_condition
     from dicomfs.cli.run import Interrupted
 
-    if window_days and from_list is None:
+    if len(from_list) > 1:
+        raise click.UsageError("a project has one list; put the rows of all --from-list into one table")
+    if window_days and not from_list:
         raise click.UsageError("--date-window is about the dates of --from-list")
-    queries = [] if from_list is None else read_queries(from_list, window_days=window_days)
+    if deid == "":  # of a script whose variable is not set: it must not make a project that is identified
+        raise click.UsageError("--deid names a profile, such as basic; leave it out for the files as they are")
+    queries = read_queries(from_list[0], window_days=window_days) if from_list else []
     wanted = Wanted(
         name=name,
         where=tuple(map(parse_condition, where)),
         live=live,
-        deid=deid,
+        deid=deid or "",
         headers=headers,
-        source="" if from_list is None else from_list.name,
+        source=from_list[0].name if from_list else "",
         queries=stored(queries),
     )
     if dry_run:
@@ -219,7 +227,9 @@ def _tell(done: Done, *, as_json: bool) -> None:
     amounts = f"{counted(done.added, 'file')} added"
     if done.withheld:
         amounts += f", {done.withheld:,} withheld (see quarantine/ in it)"
-    write(f"projects/{state.directory}: {amounts}{_failed(len(state.definition.failed))}")
+    failed = len(state.definition.failed)
+    see = " (see failed_queries.csv in it)" if failed else ""
+    write(f"projects/{state.directory}: {amounts}{_failed(failed)}{see}")
 
 
 @project_command.command("list")
@@ -257,6 +267,8 @@ def _status(one: Listed) -> str:
 
 
 def _told(one: Listed) -> Mapping[str, Json]:
+    from dicomfs.archive.project_lists import rows_of
+
     definition = one.state.definition
     return {
         "directory": one.state.directory,
@@ -268,7 +280,7 @@ def _told(one: Listed) -> Mapping[str, Json]:
         "live": definition.live,
         "headers": [*definition.headers],
         "from_list": definition.source,
-        "queries": len(definition.queries),
+        "queries": rows_of(definition),
         "failed": len(definition.failed),
         "files": one.instances,
         "withheld": one.withheld,

@@ -52,7 +52,7 @@ def chosen(
             _require_project(name.removeprefix(ONE_PROJECT), projects)
         elif name not in VIEWS and name not in layouts:
             known = ", ".join([*VIEWS, *layouts, *([f"{ONE_PROJECT}DIRECTORY"] if projects else [])])
-            raise UsageError(f"there is no view '{name}'; the views are: {known}")
+            raise UsageError(f"there is no view '{name}'; the views are: {known}; 'dicomfs layout add' makes more")
     if names:
         return tuple(dict.fromkeys(names))
     return (*(name for name in DEFAULT if private or not VIEWS[name].private), *layouts)

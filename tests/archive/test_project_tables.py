@@ -184,8 +184,8 @@ def test_metadata_before_and_after(deid: Made) -> None:
     ]  # fmt: skip
     assert {row["PatientName"] for row in after} == {"Anonymous"}
     assert deid.project()[5:11] == [
-        ("profile", "basic"), ("condition", "PatientID=DFS-*"), ("list", "Doe list.csv"), ("looked for", "2"),
-        ("failed", "2"), ("header", "PatientID"),
+        ("profile", "basic"), ("condition", "PatientID=DFS-*"), ("list", "Doe list.csv"), ("rows of the list", "2"),
+        ("found nothing", "2"), ("header", "PatientID"),
     ]  # fmt: skip
 
 
@@ -264,6 +264,13 @@ def test_failed_queries(deid: Made) -> None:
             ["3", "SECRET-7", "", "", "no study with this accession number"],
             ["4", "", "'=4711", "2024-01-31", "no date"],
         ]
+
+
+def test_the_rows_of_a_live_list_that_failed_are_those_of_its_beginning(filled: Made) -> None:
+    live = DEID._replace(live=True, deid="", failed=((9, "", "neither an accession number nor a patient ID"),))
+    made = filled._replace(root=commit(filled.archive, live, {}))
+    found = [pair for pair in made.project() if pair[0] in ("rows of the list", "found nothing")]
+    assert found == [("rows of the list", "3"), ("found nothing", "1 when the project was made")]
 
 
 def test_run_txt_of_identified_instances(phi: Made) -> None:

@@ -114,6 +114,13 @@ def test_what_is_wrong_is_said_and_changes_nothing(
     assert run("attachments", "-a", archive_path).err == "0 versions\n"
 
 
+@pytest.mark.parametrize("number", [7, 1 << 64, 1 << 99])
+def test_a_version_that_is_not_there(run: Run, archive_path: Path, number: int) -> None:
+    ended = run("attachments", "--print", number, "-a", archive_path)
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err == f"dicomfs: there is no attachment {number}; see 'dicomfs attachments'\n"
+
+
 def test_a_document_says_where_it_is_wrong(run: Run, archive_path: Path, nbss: Path) -> None:
     nbss.write_text('{\n "7": {,}\n}')
     ended = run("attach", nbss, "--patient-id", "B", "-a", archive_path)
@@ -155,6 +162,7 @@ def test_many_at_once(run: Run, archive_path: Path, nbss: Path, tmp_path: Path) 
     ended = run("attach", *files, "-a", archive_path)
     assert (ended.status, ended.out) == (1, "4 documents: 1 attached, 0 already, 3 refused\n")
     assert [line.partition(": ")[0] for line in ended.err.splitlines()] == [str(files[at]) for at in (0, 1, 3)]
+    assert ended.err.count(str(files[3])) == 1
     found = json.loads(run("attachments", "-a", archive_path, "--json").out)
     assert [(one["patient_id"], one["name"]) for one in found] == [("B", "NBSS_B.json")]
     assert len(list((archive_path / "packs").iterdir())) == before + 1

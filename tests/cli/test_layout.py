@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dicomfs.archive.built_in_layouts import built_in
+from dicomfs.archive.keywords import CATALOG_KEYWORDS
 from dicomfs.archive.layout import Layout
 from tests.builders import uid, write_study
 
@@ -26,6 +27,10 @@ def test_help_is_a_manual(run: Run, command: str) -> None:
     assert ended.status == 0
     assert "Example" in ended.out
     assert f"dicomfs layout {command}" in ended.out
+
+
+def test_help_lists_the_attributes_that_layouts_can_use(run: Run) -> None:
+    assert set(run("layout", "--help").out.split()) >= CATALOG_KEYWORDS
 
 
 @pytest.mark.parametrize("name", built_in())
@@ -95,7 +100,9 @@ def test_a_preview_is_what_comes(run: Run, archive_path: Path, tmp_path: Path) -
         (["add", "mine", "{Modalty}/{n}"], "layout: character 1: 'Modalty' is not an attribute that layouts can use"),
         (["add", "patients", "{n}"], "'patients' cannot be the name of a layout"),
         (["add", "a/b", "{n}"], "'a/b' cannot be the name of a layout"),
+        (["add", "mine", "{KVP}/{n}"], "'KVP' is not an attribute that layouts can use; 'dicomfs layout --help' lists"),
         (["remove", "mine"], "no layout 'mine' is on"),
+        (["remove", "patients"], "'patients' is always on"),
         (["show", "mine"], "there is no layout 'mine'"),
         (["preview"], "name a layout"),
         (["preview", "a}"], "a } without its {"),

@@ -81,9 +81,14 @@ def test_of_a_list(run: Run, archive_path: Path, tmp_path: Path) -> None:
         "own: 2 instances, 2 series, 2 studies; 1 row of the list found nothing (nothing was changed)\n"
     )
     ended = run("project", "create", "own", "--from-list", tmp_path / "wanted.csv", "-a", archive_path)
-    assert ended.out.endswith(": 2 files added; 1 row of the list found nothing\n")
+    assert ended.out.endswith(": 2 files added; 1 row of the list found nothing (see failed_queries.csv in it)\n")
     (told,) = json.loads(run("project", "list", "-a", archive_path, "--json").out)
     assert (told["from_list"], told["queries"], told["failed"], told["files"]) == ("wanted.csv", 3, 1, 2)
+    # Rows that cannot be looked for are rows, too.
+    (tmp_path / "other.csv").write_text("Accession Number,MRN\nA1,DFS-1\n,DFS-1\n,\nA9,\n")
+    run("project", "create", "rows", "--from-list", tmp_path / "other.csv", "-a", archive_path)
+    told = json.loads(run("project", "show", "rows", "-a", archive_path, "--json").out)
+    assert (told["queries"], told["failed"], told["files"]) == (3, 2, 1)
     # A live one has what comes later, of the studies that the list names.
     run("project", "create", "more", "--from-list", tmp_path / "wanted.csv", "--live", "-a", archive_path)
     add(
@@ -108,6 +113,8 @@ WRONG = {
     "no condition": ("create", "own"),
     "a keyword": ("create", "own", "--where", "Modalty=CT"),
     "a profile": ("create", "own", *CT, "--deid", "thorough"),
+    "a profile of nothing": ("create", "own", *CT, "--deid", ""),
+    "two lists": ("create", "own", "--from-list", "/nowhere/one.csv", "--from-list", "/nowhere/two.csv"),
     "a header": ("create", "own", *CT, "--header", "Nonsense"),
     "a window of no list": ("create", "own", *CT, "--date-window", "3"),
     "no list": ("create", "own", "--from-list", "/nowhere/list.csv"),
