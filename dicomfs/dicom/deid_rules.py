@@ -83,6 +83,10 @@ _PERSONS: Final = frozenset(
      0x0040A028, 0x0040A066, 0x0040A068, 0x0040A070, 0x0040A076, 0x00440103, 0x0072000E)
 )  # fmt: skip
 """Sequences of codes and identifiers of persons, organizations and those who assign identifiers."""
+_WHO_OR_WHERE: Final = frozenset(
+    (0x00181803, 0x00720008, 0x00720010, 0x0072006F, 0x0074100C, 0x00741202, 0x30020020, 0x01000426)
+)
+"""Addresses, names of users, contacts, lists and machines, and values of whatever attribute."""
 _CHARACTERISTICS: Final = frozenset(
     (0x00100022, 0x00100035, 0x00101021, 0x00101022, 0x00101023, 0x00101024, 0x00102298, 0x00109431)
 )
@@ -195,7 +199,8 @@ def _is_left_out(tag: int) -> bool:
 
 
 def _is_identifier(tag: int) -> bool:
-    return tag not in _LOCAL_IDS and dictionary_keyword(tag).endswith(("ID", "IDs", "IdentificationNumber"))
+    ends = dictionary_keyword(tag).endswith(("ID", "IDs", "IdentificationNumber"))
+    return tag in _WHO_OR_WHERE or (ends and tag not in _LOCAL_IDS)
 
 
 def _is_typed(tag: int) -> bool:

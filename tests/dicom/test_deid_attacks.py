@@ -130,3 +130,11 @@ def test_more_pictures_than_frames_are_withheld() -> None:
         deidentified(compressed(stream, stream, syntax=syntax, frames=2))
         with pytest.raises(Refused, match="more compressed"):
             deidentified(compressed(stream, stream, syntax=syntax))
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr"),
+    [(0x00181803, "LO"), (0x00720008, "LO"), (0x0072006F, "UC"), (0x0074100C, "LO"), (0x30020020, "SH")],
+)
+def test_short_texts_that_name_somebody_or_something_are_replaced(tag: int, vr: str) -> None:
+    assert b"Roe, Rita" not in said((tag, vr, "Roe, Rita"))
