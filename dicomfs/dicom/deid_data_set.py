@@ -15,7 +15,7 @@ from dicomfs.dicom.deid_kinds import Refused
 from dicomfs.dicom.deid_pieces import Form, Piece, Range
 from dicomfs.dicom.deid_profile import CLEAN_DESCRIPTORS, CLEAN_GRAPHICS, CLEAN_STRUCTURED_CONTENT, SAFE_PRIVATE
 from dicomfs.dicom.deid_pseudonyms import Pseudonyms
-from dicomfs.dicom.deid_rules import IDENTIFYING, Rule, Rules
+from dicomfs.dicom.deid_rules import IDENTIFYING, PLACES, Rule, Rules
 from dicomfs.dicom.deid_table import safe_private
 from dicomfs.dicom.deid_text import Known
 from dicomfs.dicom.deid_values import (
@@ -102,7 +102,7 @@ class Transformation:
             value = bytes(self._data[start : min(end, start + _LONGEST_NOTED)])
             if vr == "PN" or "PN" in rule.vrs:
                 self._known.name(charset.decode(value, is_name=True))
-            elif tag in IDENTIFYING:
+            elif tag in IDENTIFYING or (tag in PLACES and rule.action in _TAKEN_OUT):
                 self._known.number(charset.decode(value).strip(_PADDING))
             elif not DATES.isdisjoint(rule.vrs) and rule.action != deid_rules.KEEP:
                 self._note_days(value)

@@ -44,6 +44,9 @@ IDENTIFYING: Final = frozenset(
      0x00402017, 0x00120040)
 )  # fmt: skip
 """What identifies by itself, wherever it is found."""
+PLACES: Final = frozenset((0x00080081, 0x00101040, 0x00102154, 0x00102155, 0x00181000))
+"""Addresses, telephones, serial numbers, if they are taken out; but no names of institutions and stations, as those of
+makers and models are in them."""
 DESCRIBING_REMOVAL: Final = frozenset((0x00120062, 0x00120063, 0x00120064, 0x00280303))
 """What de-identification says about itself, written anew."""
 

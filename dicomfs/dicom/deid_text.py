@@ -14,6 +14,8 @@ _WORD: Final = re.compile(r"[^\W\d_]+")
 _BETWEEN: Final = re.compile(r"[\W_]+")
 _FORMATS: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
 """Characters that nobody sees."""
+_SPELT: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
+"""How letters are written where there are none of them."""
 _SHORTEST_WORD: Final = 2
 _SHORTEST_KEPT: Final = 3
 """Shorter words of names are no reason to leave out what the Standard keeps: 'MR', 'T2'."""
@@ -29,6 +31,8 @@ _LONGEST_CLEANED: Final = 128
 
 _ADDRESS: Final = re.compile(r"\S*@\S*|\S*://\S*|www\.\S*|urn:\S*")
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3,}")
+_LONG_UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+){5,}")
+"""Versions have fewer numbers."""
 _DATE: Final = re.compile(
     r"\b[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}\b|\b(?:19|20)[0-9]{2}\b|\b[0-9]{1,2}[:h][0-9]{2}(?:[:.][0-9]{2})*\b"
     r"|\b[0-9]{1,2}[./-](?:19|20)?[0-9]{2}\b"
@@ -74,6 +78,8 @@ class Known:
     def name(self, text: str) -> None:
         """Take note of a person's name, also as it is written without blanks."""
         self._names |= _words(text)
+        if not text.isascii():
+            self._names |= _words(text.casefold().translate(_SPELT))
         for one in folded(text).split("="):
             parts = _WORD.findall(one)[:_MOST_JOINED]
             joined = (first + second for first in parts for second in parts if first is not second)
@@ -106,7 +112,9 @@ class Known:
         together = _BETWEEN.sub("", shown)
         if any(name in together for name in self._names if len(name) > _SHORTEST_INSIDE or not name.isascii()):
             return True
-        if any(number in together for number in self._numbers if len(number) >= _SHORTEST_APART):
+        if _LONG_UID.search(shown) or any(
+            number in together for number in self._numbers if len(number) >= _SHORTEST_APART
+        ):
             return True
         if any(len(number) >= _SHORTEST_INSIDE and number in shown for number in self._numbers):
             return True

@@ -52,7 +52,8 @@ def test_a_long_name_is_known() -> None:
     ("name", "text"),
     [
         ("山田^太郎", "太郎 1"), ("Yamada^Tarou=山田^太郎", "山田太郎"), ("金^正恩", "金正恩"), ("Doe^Jane", "DOEJANE"),
-        ("Doe^Jane", "janedoe"), ("Doe^Jane", "Ja\u200bne Do\u00ade"), ("Doe^Jane", "J.a.n.e D-o-e"),
+        ("Doe^Jane", "janedoe"), ("Doe^Jane", "Ja\u200bne Do\u00ade"), ("Doe^Jane", "J.a.n.e D-o-e"), 
+        ("Müller^A", "MUELLER"),
     ],
 )  # fmt: skip
 def test_kept_text_holds_no_name_however_it_is_written(name: str, text: str) -> None:
@@ -138,3 +139,18 @@ def test_more_pictures_than_frames_are_withheld() -> None:
 )
 def test_short_texts_that_name_somebody_or_something_are_replaced(tag: int, vr: str) -> None:
     assert b"Roe, Rita" not in said((tag, vr, "Roe, Rita"))
+
+
+def test_kept_text_holds_no_address_and_no_uid() -> None:
+    for tag, vr, value in (
+        (0x00101040, "LO", "5 Elm Street"),
+        (0x00102154, "SH", "+49 30 123456"),
+        (0x0020000D, "UI", "1.2.840.4711.11.99.1"),
+        (0x00181000, "LO", "SN-471147"),
+    ):
+        assert value.encode() not in said((tag, vr, value), (MODEL, "LO", f"at {value}"))
+
+
+@pytest.mark.parametrize("text", [b"Ja\x1b[ne Do\x1b[e", b"Ja\x85ne", b"Ja\x1b(Bne"])
+def test_text_with_controls_is_not_kept(text: bytes) -> None:
+    assert b"Ja" not in said(NAME, (MODEL, "LO", text)).partition(b"ANON-")[2]
