@@ -52,7 +52,7 @@ def test_a_long_name_is_known() -> None:
     ("name", "text"),
     [
         ("山田^太郎", "太郎 1"), ("Yamada^Tarou=山田^太郎", "山田太郎"), ("金^正恩", "金正恩"), ("Doe^Jane", "DOEJANE"),
-        ("Doe^Jane", "janedoe"), ("Doe^Jane", "Ja\u200bne Do\u00ade"), ("Doe^Jane", "J.a.n.e D-o-e"), 
+        ("Doe^Jane", "janedoe"), ("Doe^Jane", "Ja\u200bne Do\u00ade"), ("Doe^Jane", "J.a.n.e D-o-e"),
         ("Müller^A", "MUELLER"),
     ],
 )  # fmt: skip
