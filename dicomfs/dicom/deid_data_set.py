@@ -32,7 +32,7 @@ from dicomfs.dicom.deid_values import (
     is_legal,
     may_be,
 )
-from dicomfs.dicom.dictionary import is_standard_uid
+from dicomfs.dicom.dictionary import dictionary_vr, is_standard_uid
 from dicomfs.dicom.encoding import Data
 from dicomfs.dicom.fragments import Read
 from dicomfs.dicom.model_elements import ENCAPSULATED, DataSet, Element
@@ -295,8 +295,10 @@ class Transformation:
 
     def _is_safe(self, tag: int, elements: Mapping[int, Element]) -> bool:
         creator = self._creator(elements.get(_creator_tag(tag)))
-        named = (creator, tag >> 16, tag & 0xFF) in self._safe
-        return named and _of_vr(elements[tag][0]) is not deid_rules.REMOVED
+        vr = elements[tag][0]
+        if (creator, tag >> 16, tag & 0xFF) not in self._safe or vr not in (dictionary_vr(tag, creator) or vr):
+            return False
+        return _of_vr(vr) is not deid_rules.REMOVED
 
     def _creator(self, element: Element | None) -> str:
         if element is None or element[2] - element[1] > _LONGEST_NOTED:

@@ -154,3 +154,17 @@ def test_kept_text_holds_no_address_and_no_uid() -> None:
 @pytest.mark.parametrize("text", [b"Ja\x1b[ne Do\x1b[e", b"Ja\x85ne", b"Ja\x1b(Bne"])
 def test_text_with_controls_is_not_kept(text: bytes) -> None:
     assert b"Ja" not in said(NAME, (MODEL, "LO", text)).partition(b"ANON-")[2]
+
+
+def test_safe_private_elements_have_the_vr_that_is_known() -> None:
+    creator = (0x00190010, "LO", "GEMS_ACQU_01")
+    profile = "basic,retain-safe-private"
+    assert b"0.51" in said(creator, (0x00191023, "DS", "0.51"), profile=profile)
+    for vr in ("LO", "OB", "OW"):
+        assert b"Roe" not in said(creator, (0x00191023, vr, b"\0Roe^Rita "), profile=profile)
+
+
+@pytest.mark.parametrize("frames", ["+2", "2.0", "1\\2", "x"])
+def test_a_number_of_frames_that_is_none_is_not_taken_for_one(frames: str) -> None:
+    with pytest.raises(Refused, match="frames"):
+        deidentified(instance((0x00280008, "IS", frames), pixels=bytes(16)))
