@@ -35,6 +35,9 @@ MOVE, CHARSET, PATIENT, KEYED, ITEMS, DUMMY_ITEMS = range(8, 14)
 """What is done to an attribute. KEEP checks that it is legal, KEEP_TEXT that it holds no identifier as well; MOVE
 moves dates; ITEMS looks into a sequence, DUMMY_ITEMS makes dummies of all that is in it."""
 
+NOTHING, NAME, NUMBER, DAY, PHRASE = range(5)
+"""What an attribute tells."""
+
 PATIENT_ID: Final = 0x00100020
 PATIENT_NAME: Final = 0x00100010
 ACCESSION_NUMBER: Final = 0x00080050
@@ -119,6 +122,7 @@ class Rules:
         self._options = frozenset(profile.options)
         self._table = {**confidentiality(), **_MORE}
         self._known: dict[int, Rule] = {}
+        self._told: dict[int, int] = {}
 
     def of(self, tag: int) -> Rule:
         """Return what is done to an attribute that is not private."""
@@ -128,6 +132,28 @@ class Rules:
             if found is not REMOVED:  # there are as many as the dictionary has
                 self._known[tag] = found
         return found
+
+    def told_by(self, tag: int) -> int:
+        """Return what an attribute tells of somebody that other values may tell, too."""
+        if tag >> 16 & 1:
+            return NOTHING
+        found = self._told.get(tag)
+        if found is None:
+            found = self._tells(tag)
+            if found != NOTHING or self.of(tag) is not REMOVED:
+                self._told[tag] = found
+        return found
+
+    def _tells(self, tag: int) -> int:
+        rule = self.of(tag)
+        taken_out = rule.action in (REMOVE, EMPTY, DUMMY)
+        if "PN" in rule.vrs:
+            return NAME
+        if tag in IDENTIFYING or (tag in PLACES and taken_out):
+            return NUMBER
+        if not DATES.isdisjoint(rule.vrs) and rule.action != KEEP:
+            return DAY
+        return PHRASE if rule.vrs and taken_out else NOTHING
 
     def _decided(self, tag: int) -> Rule:
         if _is_left_out(tag):
