@@ -68,7 +68,6 @@ def project_command() -> None:
 @click.option(
     "--deid",
     metavar="PROFILE",
-    default="",
     help="De-identify: 'basic', or with options, such as basic,modified-dates,clean-descriptors.",
 )
 @click.option("--live", is_flag=True, help="Go on with it: imports add what meets the conditions.")
@@ -90,7 +89,7 @@ def create_command(
     where: tuple[str, ...],
     from_list: Path | None,
     window_days: int,
-    deid: str,
+    deid: str | None,
     live: bool,
     headers: tuple[str, ...],
     dry_run: bool,
@@ -131,13 +130,16 @@ def create_command(
     from dicomfs.archive.projects import Wanted, create
     from dicomfs.archive.query import parse_condition
     from dicomfs.cli.run import Interrupted
+    from dicomfs.errors import UsageError
 
+    if deid == "":  # as of a variable that is not set: nobody who asks for less wants all
+        raise UsageError("the profile of --deid is empty; a profile is 'basic', or that with options")
     queries = [] if from_list is None else read_queries(from_list, window_days=window_days)
     wanted = Wanted(
         name=name,
         where=tuple(map(parse_condition, where)),
         live=live,
-        deid=deid,
+        deid=deid or "",
         headers=headers,
         source="" if from_list is None else from_list.name,
         queries=stored(queries),

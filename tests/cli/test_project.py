@@ -106,6 +106,7 @@ WRONG = {
     "no condition": ("create", "own"),
     "a keyword": ("create", "own", "--where", "Modalty=CT"),
     "a profile": ("create", "own", *CT, "--deid", "thorough"),
+    "an empty profile": ("create", "own", *CT, "--deid", ""),
     "a header": ("create", "own", *CT, "--header", "Nonsense"),
     "no list": ("create", "own", "--from-list", "/nowhere/list.csv"),
     "nothing to go on with": ("resume", "own"),
