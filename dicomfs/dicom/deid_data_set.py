@@ -15,7 +15,7 @@ from dicomfs.dicom.deid_kinds import Refused
 from dicomfs.dicom.deid_pieces import Form, Piece, Range
 from dicomfs.dicom.deid_profile import CLEAN_DESCRIPTORS, CLEAN_GRAPHICS, CLEAN_STRUCTURED_CONTENT, SAFE_PRIVATE
 from dicomfs.dicom.deid_pseudonyms import Pseudonyms
-from dicomfs.dicom.deid_rules import IDENTIFYING, Rule, Rules
+from dicomfs.dicom.deid_rules import DAY, NAME, NOTHING, NUMBER, PHRASE, Rule, Rules
 from dicomfs.dicom.deid_table import safe_private
 from dicomfs.dicom.deid_text import Known
 from dicomfs.dicom.deid_values import (
@@ -32,7 +32,7 @@ from dicomfs.dicom.deid_values import (
     is_legal,
     may_be,
 )
-from dicomfs.dicom.dictionary import is_standard_uid
+from dicomfs.dicom.dictionary import dictionary_vr, is_standard_uid
 from dicomfs.dicom.encoding import Data
 from dicomfs.dicom.fragments import Read
 from dicomfs.dicom.model_elements import ENCAPSULATED, DataSet, Element
@@ -53,7 +53,6 @@ _LONGEST_UID: Final = 64
 _UID_PADDING: Final = " \0\t\r\n"
 _KINDS: Final = {deid_rules.ACCESSION_NUMBER: "accession number", deid_rules.STUDY_ID: "study id"}
 _CLEANING: Final = frozenset((CLEAN_DESCRIPTORS, CLEAN_GRAPHICS, CLEAN_STRUCTURED_CONTENT))
-_TAKEN_OUT: Final = frozenset((deid_rules.REMOVE, deid_rules.EMPTY, deid_rules.DUMMY))
 _DUMMIED: Final = frozenset((deid_rules.KEEP, deid_rules.KEEP_TEXT, deid_rules.CLEAN))
 _NOT_DUMMIED: Final = frozenset(("CS", "DS", "IS", "UI", *NUMBERS))
 _SEQUENCES: Final = (deid_rules.ITEMS, deid_rules.DUMMY_ITEMS)
@@ -90,25 +89,23 @@ class Transformation:
 
     def _note(self, found: DataSet, charset: CharacterSet) -> None:
         charset = self._charset(found, charset)
-        rule_of = self._rules.of
+        told_by = self._rules.told_by
         for tag, (vr, start, end, _, items) in found.elements.items():
             if items:
                 for item in items:
                     self._note(item, charset)
-            if start == end:
-                continue
             # Whatever VR the file tells: who reads the value as it is meant, reads a name.
-            rule = deid_rules.REMOVED if tag >> 16 & 1 else rule_of(tag)
-            value = bytes(self._data[start : min(end, start + _LONGEST_NOTED)])
-            if vr == "PN" or "PN" in rule.vrs:
-                self._known.name(charset.decode(value, is_name=True))
-            elif tag in IDENTIFYING:
-                self._known.number(charset.decode(value).strip(_PADDING))
-            elif not DATES.isdisjoint(rule.vrs) and rule.action != deid_rules.KEEP:
-                self._note_days(value)
-            elif vr not in TEXT or end - start > _LONGEST_NOTED:
+            told = NAME if vr == "PN" else NOTHING if tag & 0x10000 else told_by(tag)
+            if told == NOTHING or start == end or (told == PHRASE and not self._notes_phrases):
                 continue
-            elif self._notes_phrases and rule.vrs and rule.action in _TAKEN_OUT:
+            value = bytes(self._data[start : min(end, start + _LONGEST_NOTED)])
+            if told == NAME:
+                self._known.name(charset.decode(value, is_name=True))
+            elif told == NUMBER:
+                self._known.number(charset.decode(value).strip(_PADDING))
+            elif told == DAY:
+                self._note_days(value)
+            elif vr in TEXT and end - start <= _LONGEST_NOTED:
                 self._known.phrase(charset.decode(value).strip(_PADDING))
 
     def _note_days(self, value: bytes) -> None:
@@ -295,8 +292,10 @@ class Transformation:
 
     def _is_safe(self, tag: int, elements: Mapping[int, Element]) -> bool:
         creator = self._creator(elements.get(_creator_tag(tag)))
-        named = (creator, tag >> 16, tag & 0xFF) in self._safe
-        return named and _of_vr(elements[tag][0]) is not deid_rules.REMOVED
+        vr = elements[tag][0]
+        if (creator, tag >> 16, tag & 0xFF) not in self._safe or vr not in (dictionary_vr(tag, creator) or vr):
+            return False
+        return _of_vr(vr) is not deid_rules.REMOVED
 
     def _creator(self, element: Element | None) -> str:
         if element is None or element[2] - element[1] > _LONGEST_NOTED:

@@ -85,6 +85,8 @@ def pixels(data: Data, elements: Mapping[int, Element], source: Encoding, syntax
     if len(present) > 1:
         raise Refused("it has pixel data twice")
     tag = present[0]
+    if not _text(data, elements, NUMBER_OF_FRAMES).isdigit() and _text(data, elements, NUMBER_OF_FRAMES):
+        raise Refused("the number of its frames is none")
     _refuse_bits_beside(data, elements)
     if elements[tag][4] is ENCAPSULATED:
         return _encapsulated(data, elements, source, syntax, form, read)

@@ -35,6 +35,9 @@ MOVE, CHARSET, PATIENT, KEYED, ITEMS, DUMMY_ITEMS = range(8, 14)
 """What is done to an attribute. KEEP checks that it is legal, KEEP_TEXT that it holds no identifier as well; MOVE
 moves dates; ITEMS looks into a sequence, DUMMY_ITEMS makes dummies of all that is in it."""
 
+NOTHING, NAME, NUMBER, DAY, PHRASE = range(5)
+"""What an attribute tells."""
+
 PATIENT_ID: Final = 0x00100020
 PATIENT_NAME: Final = 0x00100010
 ACCESSION_NUMBER: Final = 0x00080050
@@ -44,6 +47,9 @@ IDENTIFYING: Final = frozenset(
      0x00402017, 0x00120040)
 )  # fmt: skip
 """What identifies by itself, wherever it is found."""
+PLACES: Final = frozenset((0x00080081, 0x00101040, 0x00102154, 0x00102155, 0x00181000))
+"""Addresses, telephones, serial numbers, if they are taken out; but no names of institutions and stations, as those of
+makers and models are in them."""
 DESCRIBING_REMOVAL: Final = frozenset((0x00120062, 0x00120063, 0x00120064, 0x00280303))
 """What de-identification says about itself, written anew."""
 
@@ -83,6 +89,10 @@ _PERSONS: Final = frozenset(
      0x0040A028, 0x0040A066, 0x0040A068, 0x0040A070, 0x0040A076, 0x00440103, 0x0072000E)
 )  # fmt: skip
 """Sequences of codes and identifiers of persons, organizations and those who assign identifiers."""
+_WHO_OR_WHERE: Final = frozenset(
+    (0x00181803, 0x00720008, 0x00720010, 0x0072006F, 0x0074100C, 0x00741202, 0x30020020, 0x01000426)
+)
+"""Addresses, names of users, contacts, lists and machines, and values of whatever attribute."""
 _CHARACTERISTICS: Final = frozenset(
     (0x00100022, 0x00100035, 0x00101021, 0x00101022, 0x00101023, 0x00101024, 0x00102298, 0x00109431)
 )
@@ -112,6 +122,7 @@ class Rules:
         self._options = frozenset(profile.options)
         self._table = {**confidentiality(), **_MORE}
         self._known: dict[int, Rule] = {}
+        self._told: dict[int, int] = {}
 
     def of(self, tag: int) -> Rule:
         """Return what is done to an attribute that is not private."""
@@ -121,6 +132,28 @@ class Rules:
             if found is not REMOVED:  # there are as many as the dictionary has
                 self._known[tag] = found
         return found
+
+    def told_by(self, tag: int) -> int:
+        """Return what an attribute tells of somebody that other values may tell, too."""
+        if tag >> 16 & 1:
+            return NOTHING
+        found = self._told.get(tag)
+        if found is None:
+            found = self._tells(tag)
+            if found != NOTHING or self.of(tag) is not REMOVED:
+                self._told[tag] = found
+        return found
+
+    def _tells(self, tag: int) -> int:
+        rule = self.of(tag)
+        taken_out = rule.action in (REMOVE, EMPTY, DUMMY)
+        if "PN" in rule.vrs:
+            return NAME
+        if tag in IDENTIFYING or (tag in PLACES and taken_out):
+            return NUMBER
+        if not DATES.isdisjoint(rule.vrs) and rule.action != KEEP:
+            return DAY
+        return PHRASE if rule.vrs and taken_out else NOTHING
 
     def _decided(self, tag: int) -> Rule:
         if _is_left_out(tag):
@@ -195,7 +228,8 @@ def _is_left_out(tag: int) -> bool:
 
 
 def _is_identifier(tag: int) -> bool:
-    return tag not in _LOCAL_IDS and dictionary_keyword(tag).endswith(("ID", "IDs", "IdentificationNumber"))
+    ends = dictionary_keyword(tag).endswith(("ID", "IDs", "IdentificationNumber"))
+    return tag in _WHO_OR_WHERE or (ends and tag not in _LOCAL_IDS)
 
 
 def _is_typed(tag: int) -> bool:

@@ -14,6 +14,8 @@ _WORD: Final = re.compile(r"[^\W\d_]+")
 _BETWEEN: Final = re.compile(r"[\W_]+")
 _FORMATS: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
 """Characters that nobody sees."""
+_SPELT: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
+"""How letters are written where there are none of them."""
 _SHORTEST_WORD: Final = 2
 _SHORTEST_KEPT: Final = 3
 """Shorter words of names are no reason to leave out what the Standard keeps: 'MR', 'T2'."""
@@ -29,6 +31,8 @@ _LONGEST_CLEANED: Final = 128
 
 _ADDRESS: Final = re.compile(r"\S*@\S*|\S*://\S*|www\.\S*|urn:\S*")
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3,}")
+_LONG_UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+){5,}")
+_POINTS_OF_VERSIONS: Final = 4
 _DATE: Final = re.compile(
     r"\b[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}\b|\b(?:19|20)[0-9]{2}\b|\b[0-9]{1,2}[:h][0-9]{2}(?:[:.][0-9]{2})*\b"
     r"|\b[0-9]{1,2}[./-](?:19|20)?[0-9]{2}\b"
@@ -64,16 +68,22 @@ def _words(text: str) -> frozenset[str]:
 class Known:
     """The identifiers of one data set, from all that its profile takes out of it."""
 
-    __slots__ = ("_names", "_numbers", "_phrases")
+    __slots__ = ("_names", "_needles", "_numbers", "_phrases", "_short")
 
     def __init__(self) -> None:
         self._names: set[str] = set()
         self._numbers: set[str] = set()
         self._phrases: set[str] = set()
+        self._needles: tuple[str, ...] | None = None
+        """What is looked for in kept text, once all is known."""
+        self._short: tuple[str, ...] = ()
 
     def name(self, text: str) -> None:
         """Take note of a person's name, also as it is written without blanks."""
+        self._needles = None
         self._names |= _words(text)
+        if not text.isascii():
+            self._names |= _words(text.casefold().translate(_SPELT))
         for one in folded(text).split("="):
             parts = _WORD.findall(one)[:_MOST_JOINED]
             joined = (first + second for first in parts for second in parts if first is not second)
@@ -81,6 +91,7 @@ class Known:
 
     def number(self, text: str) -> None:
         """Take note of what identifies by itself: a patient's ID, an accession number."""
+        self._needles = None
         for one in map(str.strip, folded(text).split("\\")):
             if one.strip("0 \0"):
                 self._numbers |= {one, _BETWEEN.sub("", one) or one}
@@ -103,12 +114,15 @@ class Known:
         shown = folded(text)
         if any(word in self._names and len(word) >= _SHORTEST_KEPT for word in _WORD.findall(shown)):
             return True
-        together = _BETWEEN.sub("", shown)
-        if any(name in together for name in self._names if len(name) > _SHORTEST_INSIDE or not name.isascii()):
+        if self._needles is None:
+            long = [name for name in self._names if len(name) > _SHORTEST_INSIDE or not name.isascii()]
+            self._needles = *long, *(one for one in self._numbers if len(one) >= _SHORTEST_APART)
+            short = (one for one in self._numbers if len(one) < _SHORTEST_APART or not one.isalnum())
+            self._short = tuple(one for one in short if len(one) >= _SHORTEST_INSIDE)
+        together = shown if shown.isalnum() else _BETWEEN.sub("", shown)
+        if any(map(together.__contains__, self._needles)) or any(map(shown.__contains__, self._short)):
             return True
-        if any(number in together for number in self._numbers if len(number) >= _SHORTEST_APART):
-            return True
-        if any(len(number) >= _SHORTEST_INSIDE and number in shown for number in self._numbers):
+        if shown.count(".") > _POINTS_OF_VERSIONS and _LONG_UID.search(shown):
             return True
         return "@" in shown or "://" in shown
 

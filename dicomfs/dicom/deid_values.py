@@ -57,7 +57,7 @@ _CHARACTER_SETS: Final = re.compile(
 _MANY_NUMBERS: Final = 32
 """So many bytes of numbers look like text by no chance."""
 _ONLY_TEXT: Final = re.compile(rb"[\x20-\x7e]{6,}\0?")
-_CONTROLS: Final = re.compile(r"[\0-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+_CONTROLS: Final = re.compile(r"[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 
 
 def dummy(vr: str) -> bytes:

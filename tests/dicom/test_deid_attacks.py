@@ -53,6 +53,7 @@ def test_a_long_name_is_known() -> None:
     [
         ("山田^太郎", "太郎 1"), ("Yamada^Tarou=山田^太郎", "山田太郎"), ("金^正恩", "金正恩"), ("Doe^Jane", "DOEJANE"),
         ("Doe^Jane", "janedoe"), ("Doe^Jane", "Ja\u200bne Do\u00ade"), ("Doe^Jane", "J.a.n.e D-o-e"),
+        ("Müller^A", "MUELLER"),
     ],
 )  # fmt: skip
 def test_kept_text_holds_no_name_however_it_is_written(name: str, text: str) -> None:
@@ -130,3 +131,40 @@ def test_more_pictures_than_frames_are_withheld() -> None:
         deidentified(compressed(stream, stream, syntax=syntax, frames=2))
         with pytest.raises(Refused, match="more compressed"):
             deidentified(compressed(stream, stream, syntax=syntax))
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr"),
+    [(0x00181803, "LO"), (0x00720008, "LO"), (0x0072006F, "UC"), (0x0074100C, "LO"), (0x30020020, "SH")],
+)
+def test_short_texts_that_name_somebody_or_something_are_replaced(tag: int, vr: str) -> None:
+    assert b"Roe, Rita" not in said((tag, vr, "Roe, Rita"))
+
+
+def test_kept_text_holds_no_address_and_no_uid() -> None:
+    for tag, vr, value in (
+        (0x00101040, "LO", "5 Elm Street"),
+        (0x00102154, "SH", "+49 30 123456"),
+        (0x0020000D, "UI", "1.2.840.4711.11.99.1"),
+        (0x00181000, "LO", "SN-471147"),
+    ):
+        assert value.encode() not in said((tag, vr, value), (MODEL, "LO", f"at {value}"))
+
+
+@pytest.mark.parametrize("text", [b"Ja\x1b[ne Do\x1b[e", b"Ja\x85ne", b"Ja\x1b(Bne"])
+def test_text_with_controls_is_not_kept(text: bytes) -> None:
+    assert b"Ja" not in said(NAME, (MODEL, "LO", text)).partition(b"ANON-")[2]
+
+
+def test_safe_private_elements_have_the_vr_that_is_known() -> None:
+    creator = (0x00190010, "LO", "GEMS_ACQU_01")
+    profile = "basic,retain-safe-private"
+    assert b"0.51" in said(creator, (0x00191023, "DS", "0.51"), profile=profile)
+    for vr in ("LO", "OB", "OW"):
+        assert b"Roe" not in said(creator, (0x00191023, vr, b"\0Roe^Rita "), profile=profile)
+
+
+@pytest.mark.parametrize("frames", ["+2", "2.0", "1\\2", "x"])
+def test_a_number_of_frames_that_is_none_is_not_taken_for_one(frames: str) -> None:
+    with pytest.raises(Refused, match="frames"):
+        deidentified(instance((0x00280008, "IS", frames), pixels=bytes(16)))
