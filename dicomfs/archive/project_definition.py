@@ -39,6 +39,8 @@ class Definition(NamedTuple):
     """The file name of the list that it was made from."""
     queries: tuple[Asked, ...] = ()
     failed: tuple[Failed, ...] = ()
+    key: str = ""
+    """By which the key of its pseudonyms is known again (`project_keys.mark`); '' in a project that has none."""
     version: int = VERSION
 
 
@@ -62,6 +64,7 @@ def from_json(held: object) -> Definition:
         _text(held["source"]),
         tuple((_text(a), _text(b), _text(c), _text(d)) for a, b, c, d in held["queries"]),
         tuple((_number(row), _text(given), _text(reason)) for row, given, reason in held["failed"]),
+        _text(held.get("key", "")),
         _number(held["version"]),
     )
 

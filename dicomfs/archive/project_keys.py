@@ -4,6 +4,7 @@ Who has the packs alone cannot make a pseudonym of a name that he guesses. A key
 that names its project.
 """
 
+import hmac
 import os
 import secrets
 from contextlib import suppress
@@ -54,8 +55,13 @@ def make(archive: Path, root: int) -> bytes:
     return key
 
 
-def read(archive: Path, root: int) -> bytes:
-    """Return the key of a project; raise KeyMissing."""
+def mark(key: bytes) -> str:
+    """Return what a project keeps of its key in the packs, to know it again; the key does not follow from it."""
+    return hmac.digest(key, b"the key of a project", "sha256").hex()[:32]
+
+
+def read(archive: Path, root: int, marked: str) -> bytes:
+    """Return the key of a project, which has this mark; raise KeyMissing."""
     where = path(archive, root)
     remedy = "bring it back from a copy of the archive; what is in the project can be read without it"
     try:
@@ -64,6 +70,8 @@ def read(archive: Path, root: int) -> bytes:
         raise KeyMissing(f"{where}: the project's key cannot be read ({error.strerror}): {remedy}") from error
     if len(key) != LENGTH:
         raise KeyMissing(f"{where}: is not {LENGTH} bytes long, so not the project's key: {remedy}")
+    if marked and not hmac.compare_digest(mark(key), marked):
+        raise KeyMissing(f"{where}: is not the key with which the project was begun: {remedy}")
     return key
 
 

@@ -83,7 +83,7 @@ class Making(Committing):
         """Make a project, empty."""
         root = self.fold.next
         if definition.deid:
-            project_keys.make(self._path, root)
+            definition = definition._replace(key=project_keys.mark(project_keys.make(self._path, root)))
         directory = f"{'DeID' if definition.deid else 'PHI'}_{definition.name}_{definition.timestamp}"
         taken = self.store.index.tables["name"]
         directory = free_name(self.writer.txn, taken, tables.ROOT_PROJECTS, directory, str(root))
@@ -99,7 +99,9 @@ class Making(Committing):
 
     def go_on(self, state: ProjectState, progress: OnProgress | None = None) -> Done:
         """Add what belongs to a project and is not in it."""
-        key = project_keys.read(self._path, state.root) if state.definition.deid else b""
+        key = b""
+        if state.definition.deid:
+            key = project_keys.read(self._path, state.root, state.definition.key)
         through = self.fold.next - 1
         found = choose(self._archive, state.root, state.definition, state.through)
         if key:

@@ -211,6 +211,6 @@ def _is_begun(state: ProjectState, wanted: Wanted) -> bool:
     """Say whether this is what is asked for, and not finished."""
     there = state.definition
     asked = _definition(wanted)._replace(
-        created=there.created, timestamp=there.timestamp, version=there.version, failed=there.failed
+        created=there.created, timestamp=there.timestamp, version=there.version, failed=there.failed, key=there.key
     )
     return state.on and not state.through and there == asked

@@ -142,7 +142,8 @@ def test_the_records_of_a_project_are_as_the_page_says(filled: Path) -> None:
     ((root, name, definition),) = rows["projects"]
     assert str(name).startswith("DeID_own_")
     assert set(definition) == {
-        "name", "created", "timestamp", "where", "live", "deid", "headers", "source", "queries", "failed", "version",
+        "name", "created", "timestamp", "where", "live", "deid", "headers", "source", "queries", "failed", "key",
+        "version",
     }  # fmt: skip
     assert {row[1] for row in rows["derived"]} == {root}
 

@@ -320,7 +320,7 @@ def test_the_key_is_outside_the_packs_and_its_owners_alone(archive_path: Path) -
     assert len(key) == 32
     assert not any(key in pack.read_bytes() for pack in packs(archive_path))
     other = create(archive_path, "other", deid=DEID).state.root
-    assert project_keys.read(archive_path, other) != key
+    assert project_keys.read(archive_path, other, "") != key
     assert sorted(os.listdir(where.parent)) == sorted(f"{one}.key" for one in (root, other))
     # A key that nobody knows of is put aside, and not lost.
     assert project_keys.make(archive_path, root) != key
@@ -349,6 +349,10 @@ def test_without_its_key_a_live_project_waits(archive_path: Path) -> None:
     assert projects.resume(archive_path, "own", jobs=1).added == 1
     where.write_bytes(b"short")
     assert len(add(archive_path, make_instance(number=3)).report.warnings) == 1
+    where.write_bytes(bytes(32))  # of which other pseudonyms and dates would follow
+    with pytest.raises(project_keys.KeyMissing, match="is not the key"):
+        projects.resume(archive_path, state.directory)
+    assert len(add(archive_path, make_instance(number=4)).report.warnings) == 1
 
 
 def test_pseudonyms_are_those_of_the_project(archive_path: Path) -> None:
