@@ -1,8 +1,8 @@
 """Gzip members put together from deflated pieces, so that a piece whose text did not change is taken over as it is.
 
 A piece ends in a full flush: it is deflated without knowledge of the pieces before it, and ends on a byte. What
-follows from all of them, the CRC-32 of the whole text, is combined from theirs. Equal texts cut into equal pieces
-give equal bytes, on machines of one kind: no time, no name, one compressor.
+follows from all of them, the CRC-32 of the whole text, is combined from theirs. There is no time and no name in it, so
+equal texts cut into equal pieces mostly give equal bytes; but nothing relies on that, as it is the compressor's choice.
 
 The compressor is ISA-L's, level 2. Measured on DICOM JSON against zlib's level 6: a list of 2,000 similar objects
 becomes 0.09 MB instead of 0.10 MB in a thirtieth of the time, objects by themselves 12 % longer in a fifth of it.
