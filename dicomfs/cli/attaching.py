@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -114,7 +116,10 @@ def _read(path: Path) -> bytes:
     from dicomfs.archive.nbss import MAX_BYTES
 
     try:
-        with path.open("rb") as file:
+        # Other writers wait for us: nothing here may wait for somebody else, as an opened FIFO would.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError("is not a file; write the document to one first")
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"cannot be read ({error.strerror})") from error

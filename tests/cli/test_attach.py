@@ -152,6 +152,15 @@ def test_the_prefix_of_clients(run: Run, archive_path: Path, nbss: Path, tmp_pat
     assert run("layout", "show", "mine", "-a", archive_path).out == "{client:abcd}/{SOPInstanceUID}.dcm\n"
 
 
+def test_what_is_no_file_keeps_nobody_waiting(run: Run, archive_path: Path, nbss: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        ended = run("attach", "--patient-id", "B", path, "-a", archive_path)
+        assert ended.status == 2
+        assert ("is not a file" if path.is_fifo() else "Is a directory") in ended.err
+    assert run("attach", "--patient-id", "B", nbss, "-a", archive_path).status == 0
+
+
 def test_many_at_once(run: Run, archive_path: Path, nbss: Path, tmp_path: Path) -> None:
     """Whose each is says its name; what is refused is told, and keeps nothing else from being attached."""
     (tmp_path / "NBSS_B.json").write_bytes(NBSS)
