@@ -5,7 +5,6 @@ another file, as one is that was written anew and renamed. While an import commi
 enough for a while after it was made: as long as making it took, and half a second at least.
 """
 
-from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,6 +18,7 @@ from dicomfs.vfs.node import (
     Attributes,
     Changes,
     Entry,
+    FilesAlone,
     INode,
     NotReady,
     OpenFile,
@@ -46,7 +46,7 @@ class _Held(NamedTuple):
     good_until_s: float
 
 
-class ArchiveIndex:
+class ArchiveIndex(FilesAlone):
     """Provider of the indexes of those layouts that have one."""
 
     def __init__(self, archive: "Archive", shelf: Shelf) -> None:
@@ -92,14 +92,6 @@ class ArchiveIndex:
     def _find(self, ino: INode) -> tuple[INode, _Held] | None:
         return next(((root, held) for root, held in self._held.items() if _ino(root, held.seq) == ino), None)
 
-    def lookup(self, parent: INode, name: bytes) -> Attributes | None:  # noqa: ARG002 - the Provider's signature
-        """Have no directories."""
-        return None
-
-    def entries(self, ino: INode, after: INode) -> Iterator[Entry]:  # noqa: ARG002 - the Provider's signature
-        """Have no directories."""
-        return iter(())
-
     def parent(self, ino: INode) -> INode | None:
         """Return the root of the layout."""
         found = self._find(ino)
@@ -118,14 +110,6 @@ class ArchiveIndex:
     def open_ready(self, ino: INode) -> OpenFile | None:
         """Open an index: its directory is in memory."""
         return self.open(ino)
-
-    def xattr_names(self, _ino: INode) -> list[bytes]:
-        """Have no extended attributes."""
-        return []
-
-    def xattr(self, _ino: INode, _name: bytes) -> bytes | None:
-        """Have no extended attributes."""
-        return None
 
     def changes(self) -> Changes:
         """Say which indexes that somebody was told of are out of date."""

@@ -21,6 +21,7 @@ from dicomfs.vfs.node import (
     Changes,
     Entry,
     INode,
+    NoXattrs,
     OpenFile,
     Stale,
     waited,
@@ -41,7 +42,7 @@ _FIRST_CHILD: Final = 64
 _ALL: Final = Node(web.ALL, 0, web.DIRECTORY, 0)
 
 
-class DicomWeb:
+class DicomWeb(NoXattrs):
     """Provider of the tree below `dicomweb/`."""
 
     def __init__(self, archive: "Archive", created_ns: int) -> None:
@@ -310,14 +311,6 @@ class DicomWeb:
         if not node.kind & PLAIN:
             return DocumentFile(held.bundle, extent)
         return TextFile(gzip.decompress(held.bundle.read(extent.offset, extent.size)))
-
-    def xattr_names(self, _ino: INode) -> list[bytes]:
-        """Have no extended attributes."""
-        return []
-
-    def xattr(self, _ino: INode, _name: bytes) -> bytes | None:
-        """Have no extended attributes."""
-        return None
 
     def changes(self) -> Changes:
         """Return what was committed since the last call."""

@@ -151,3 +151,27 @@ class Provider(Protocol):
 
     def changes(self) -> Changes:
         """Return what became different since the last call."""
+
+
+class NoXattrs:
+    """A provider whose nodes have no extended attributes."""
+
+    def xattr_names(self, _ino: INode, /) -> list[bytes]:
+        """List none."""
+        return []
+
+    def xattr(self, _ino: INode, _name: bytes, /) -> bytes | None:
+        """Have none."""
+        return None
+
+
+class FilesAlone(NoXattrs):
+    """A provider whose nodes are files: their directories are others'."""
+
+    def lookup(self, _parent: INode, _name: bytes, /) -> Attributes | None:
+        """Have no directories."""
+        return None
+
+    def entries(self, _ino: INode, _after: INode, /) -> Iterator[Entry]:
+        """Have no directories."""
+        return iter(())

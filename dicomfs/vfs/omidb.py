@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Final
 from dicomfs.archive import documents, documents_gzip, omidb
 from dicomfs.errors import Damaged, NotFound
 from dicomfs.vfs import omidb_numbers as numbers
-from dicomfs.vfs.node import LAST_CLAIMED, NOTHING, Attributes, Changes, Entry, INode, NotReady, OpenFile, Stale, waited
+from dicomfs.vfs.node import (
+    LAST_CLAIMED,
+    NOTHING,
+    Attributes,
+    Changes,
+    Entry,
+    INode,
+    NotReady,
+    NoXattrs,
+    OpenFile,
+    Stale,
+    waited,
+)
 from dicomfs.vfs.omidb_changes import Journal
 from dicomfs.vfs.omidb_numbers import CLIENT, DATA, HEADER, IMAGEDB, NBSS, STUDY, Node
 from dicomfs.vfs.plain import DocumentFile, TextFile
@@ -40,7 +52,7 @@ _INFLATED_AT_ONCE: Final = 1 << 17
 """A header of up to this length is inflated while others wait: a tenth of a millisecond."""
 
 
-class Omidb:
+class Omidb(NoXattrs):
     """Provider of data/ in those layouts that are OMI-DB's."""
 
     def __init__(self, archive: "Archive", shelf: Shelf) -> None:
@@ -280,14 +292,6 @@ class Omidb:
                 if extent is not None:
                     return held.bundle, extent, found.size
         raise Stale("the image that this file was about was replaced")
-
-    def xattr_names(self, _ino: INode) -> list[bytes]:
-        """Have no extended attributes."""
-        return []
-
-    def xattr(self, _ino: INode, _name: bytes) -> bytes | None:
-        """Have no extended attributes."""
-        return None
 
     def changes(self) -> Changes:
         """Return what was committed since the last call."""

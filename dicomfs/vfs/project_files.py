@@ -24,6 +24,7 @@ from dicomfs.vfs.node import (
     Attributes,
     Changes,
     Entry,
+    FilesAlone,
     INode,
     NotReady,
     OpenFile,
@@ -73,7 +74,7 @@ class _Held(NamedTuple):
         return self.failed is not None and monotonic() - self.since_s > _AGAIN_S
 
 
-class ProjectFiles:
+class ProjectFiles(FilesAlone):
     """Provider of the files that projects have beside those of the catalog."""
 
     def __init__(self, archive: "Archive", shelf: Shelf, places: Places, *, private: bool) -> None:
@@ -226,14 +227,6 @@ class ProjectFiles:
             return None
         return self._reason(view, directory, source, node.mtime_ns)
 
-    def lookup(self, parent: INode, name: bytes) -> Attributes | None:  # noqa: ARG002 - the Provider's signature
-        """Have no directories."""
-        return None
-
-    def entries(self, ino: INode, after: INode) -> Iterator[Entry]:  # noqa: ARG002 - the Provider's signature
-        """Have no directories."""
-        return iter(())
-
     def parent(self, ino: INode) -> INode | None:
         """Return the project of a table, the directory of a reason."""
         with self._archive.view() as view:
@@ -271,14 +264,6 @@ class ProjectFiles:
     def open_ready(self, ino: INode) -> OpenFile | None:
         """Open one that was made."""
         return self.open(ino)
-
-    def xattr_names(self, _ino: INode) -> list[bytes]:
-        """Have no extended attributes."""
-        return []
-
-    def xattr(self, _ino: INode, _name: bytes) -> bytes | None:
-        """Have no extended attributes."""
-        return None
 
     def changes(self) -> Changes:
         """Say which tables that somebody was told of are out of date."""

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dicomfs.errors import NotFound
-from dicomfs.vfs.node import NOTHING, PROJECTS, ROOT, Attributes, Changes, Entry, INode, OpenFile
+from dicomfs.vfs.node import NOTHING, PROJECTS, ROOT, Attributes, Changes, Entry, INode, NoXattrs, OpenFile
 
 if TYPE_CHECKING:
     from dicomfs.vfs.catalog import Catalog
 
 
-class Projects:
+class Projects(NoXattrs):
     """Provider of the one directory; its entries are the catalog's."""
 
     def __init__(self, catalog: "Catalog", created_ns: int) -> None:
@@ -49,14 +49,6 @@ class Projects:
     def open_ready(self, ino: INode) -> OpenFile | None:
         """Have no files."""
         return self.open(ino)
-
-    def xattr_names(self, _ino: INode) -> list[bytes]:
-        """Have no extended attributes."""
-        return []
-
-    def xattr(self, _ino: INode, _name: bytes) -> bytes | None:
-        """Have no extended attributes."""
-        return None
 
     def changes(self) -> Changes:
         """Say nothing: which projects are shown is the tree's to know."""

@@ -26,6 +26,7 @@ from dicomfs.vfs.node import (
     Changes,
     Entry,
     INode,
+    NoXattrs,
     OpenFile,
 )
 from dicomfs.vfs.plain import DiskFile
@@ -50,7 +51,7 @@ class _Listing:
         self.names: dict[INode, str] = {}
 
 
-class Quarantine:
+class Quarantine(NoXattrs):
     """Provider of the quarantine. A file is looked up by itself; only a listing is linear in the directory's size."""
 
     def __init__(self, directory: Path, relist_s: float = _RELIST_S) -> None:
@@ -105,14 +106,6 @@ class Quarantine:
     def open_ready(self, ino: INode) -> OpenFile | None:
         """Open a file: that needs its name alone, which memory has."""
         return self.open(ino)
-
-    def xattr_names(self, ino: INode) -> list[bytes]:  # noqa: ARG002 - the Provider's signature
-        """List nothing: what is wrong with a file stands in the text beside it."""
-        return []
-
-    def xattr(self, ino: INode, name: bytes) -> bytes | None:  # noqa: ARG002 - the Provider's signature
-        """Have no attributes."""
-        return None
 
     def changes(self) -> Changes:
         """Say whether files came or went; which ones went, when no more do."""
