@@ -21,7 +21,7 @@ from typing import Final
 
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.catalog import Instance, Patient, Series, Study, View
-from dicomfs.archive.layouts import Owners
+from dicomfs.archive.lacking import Owners
 from dicomfs.archive.records import Attributes, Value
 from dicomfs.errors import StorageFull
 

@@ -46,11 +46,6 @@ class ByLayout(ByAttachment):
         """Say whether a layout has a name for an instance."""
         return self._txn.get(PAIR.pack(ino, root), db=self._tables["link"]) is not None
 
-    def entries_given(self, directory: int) -> int:
-        """Return how many names a layout's directory ever gave out."""
-        value = self._txn.get(U64.pack(directory), db=self._tables["given"])
-        return 0 if value is None else int(U64.unpack(value)[0])
-
 
 def decode(root: int, value: bytes) -> LayoutState:
     """Read a value of the table of layouts; raise Damaged."""

@@ -19,7 +19,7 @@ from dicomfs.archive import archive as archives
 from dicomfs.archive import attachments, tables
 from dicomfs.archive.archive import NO_BASE, Archive
 from dicomfs.archive.comparison import compare_fold
-from dicomfs.archive.outcome import Progress
+from dicomfs.archive.outcome import OnProgress, Progress
 from dicomfs.errors import ArchiveMissing, Damaged, DicomfsError, StorageFull
 from dicomfs.store import commit as commits
 from dicomfs.store import pack as packfile
@@ -58,9 +58,6 @@ class CheckReport:
     def add(self, kind: str, where: str, what: object) -> None:
         """Note damage."""
         self.problems.append(Problem(kind, where, str(what)))
-
-
-OnProgress = Callable[[Progress], None]
 
 
 def check(archive_path: Path, *, verify_files: bool = False, progress: OnProgress | None = None) -> CheckReport:

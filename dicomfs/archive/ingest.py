@@ -31,10 +31,10 @@ from dicomfs.archive.committing import Opened
 from dicomfs.archive.dryrun import dry_run
 from dicomfs.archive.fold import Fold, fold_meta
 from dicomfs.archive.inputs import Input
-from dicomfs.archive.outcome import ImportReport, Outcome
+from dicomfs.archive.outcome import ImportReport, OnProgress, Outcome
 from dicomfs.archive.quarantine import SourceLost
 from dicomfs.archive.records import Records
-from dicomfs.archive.results import CONFLICT_REASONS, OnConflict, OnProgress, OnResult, Results
+from dicomfs.archive.results import CONFLICT_REASONS, OnConflict, OnResult, Results
 from dicomfs.archive.runs import Run
 from dicomfs.archive.splitting import Row
 from dicomfs.archive.tables import U64

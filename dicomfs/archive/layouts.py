@@ -6,21 +6,20 @@ a place is passed by. Of the longest series memory holds the numbers.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from dicomfs.archive import tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.by_layout import LayoutState
-from dicomfs.archive.catalog import Instance, Study, View
+from dicomfs.archive.catalog import View
 from dicomfs.archive.committing import Committing, Opened, writing
+from dicomfs.archive.lacking import Lacking, in_order
 from dicomfs.archive.layout import Layout
-from dicomfs.archive.layout_values import Value, patient_identity
-from dicomfs.archive.outcome import Progress
+from dicomfs.archive.outcome import OnProgress, Progress
 from dicomfs.archive.placing import parsed
-from dicomfs.archive.tables import INSTANCE, U64
 from dicomfs.errors import UsageError
 
 COMMIT_LINKS: Final = 4096
@@ -29,8 +28,6 @@ RESERVED: Final = frozenset(
     {"patients", "dicomweb", "quarantine", "projects", "incoming", "readme.txt", "layouts", "all"}
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}").fullmatch
-
-OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +132,10 @@ class _Applying(Committing):
     def _lacking(self, root: int, after: int) -> tuple[set[int], int]:
         """Return the series of what has no place yet, and how many instances that are."""
         view = self.view
-        cursor = self.writer.txn.cursor(db=self.store.index.tables["inode"])
         series: set[int] = set()
         total = 0
-        if not cursor.set_range(U64.pack(after + 1)):
-            return series, total
-        for key, value in cursor.iternext():
-            if value[0] != INSTANCE:
-                continue
-            inode = tables.InstanceInode.parse(value)
-            if inode.parent != tables.NOWHERE and not view.is_linked(U64.unpack(key)[0], root):
+        for ino, inode in view.not_replaced(after):
+            if not view.is_linked(ino, root):
                 series.add(inode.series)
                 total += 1
         return series, total
@@ -155,70 +146,9 @@ class _Applying(Committing):
 
         return lacks
 
-    def _place(self, root: int, layout: Layout, one: "Lacking") -> None:
+    def _place(self, root: int, layout: Layout, one: Lacking) -> None:
         ino, current = one.instance.ino, one.instance.current
         self.placing.place(ino, root, layout, one.attributes, one.identity, plain=current, before={})
-
-
-class Lacking(NamedTuple):
-    """An instance without a place, and all that it says."""
-
-    instance: Instance
-    attributes: dict[str, Value]
-
-    @property
-    def identity(self) -> str:
-        """What its name's suffix is made of, should it need one."""
-        instance = self.instance
-        return str(instance.attributes["SOPInstanceUID"]) if instance.current else instance.sha256.hex()
-
-
-def in_order(
-    views: Callable[[], View], series: int, after: int, layout: Layout, wanted: Callable[[View, int], bool]
-) -> Iterator[Lacking]:
-    """Walk those instances of a series past a number that are wanted: by slices where the layout counts, else as they
-    came. `views` gives the view to look at, which may be another one after a commit."""
-    view = views()
-    above = view.series(series)
-    study = view.study(above.study)
-    owners = Owners(view, study)
-    numbers = [ino for ino in view.numbers_from(series, after) if wanted(view, ino)]
-    if layout.counts:
-        numbers = [ino for *_, ino in sorted(slice_order(view.instance(ino)) for ino in numbers)]
-    for ino in numbers:
-        view = views()
-        instance = view.instance(ino)
-        patient = owners.of(view, view.instance_inode(ino).parent)
-        said = patient | study.attributes | above.attributes | instance.attributes
-        yield Lacking(instance, {key: value for key, value in said.items() if value != ""})
-
-
-def slice_order(instance: Instance) -> tuple[bool, int, str, int]:
-    """Return what puts the instances of a series in order."""
-    number = instance.attributes.get("InstanceNumber")
-    when = f"{instance.attributes.get('ContentDate', '')}{instance.attributes.get('ContentTime', '')}"
-    known = isinstance(number, int)
-    return not known, number if isinstance(number, int) else 0, when, instance.ino
-
-
-class Owners:
-    """Whose the instances of a study are: its files may disagree, and each patient has a directory in `patients/`."""
-
-    def __init__(self, view: View, study: Study) -> None:
-        self._patients = [view.patient(key).attributes for key in study.patients]
-        self._by_directory: dict[int, dict[str, Value]] = {}
-        for attributes in self._patients if len(self._patients) > 1 else ():
-            text = patient_identity(attributes, str(study.attributes.get("StudyInstanceUID", "")))
-            directory = view.directory_identified(tables.ROOT_PATIENTS, text)
-            self._by_directory[directory] = attributes
-
-    def of(self, view: View, series_directory: int) -> dict[str, Value]:
-        """Return what the patient says whose directory holds this one of a series."""
-        if len(self._patients) == 1:
-            return self._patients[0]
-        study = view.node(series_directory)
-        patient = None if study is None else view.node(study.parent)
-        return self._by_directory.get(0 if patient is None else patient.parent, self._patients[0])
 
 
 def layouts_of(archive: Archive) -> list[LayoutState]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from dicomfs.archive import tables
 from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.fold_attachments import IMAGES, NBSS
+from dicomfs.archive.lacking import Owners
 from dicomfs.archive.layout_values import patient_identity
-from dicomfs.archive.layouts import Owners
 from dicomfs.archive.tables import PAIR
 from dicomfs.errors import Damaged
 

@@ -1,10 +1,11 @@
 """What becomes of an input, and the report of an import."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 
 class Outcome(StrEnum):
@@ -38,6 +39,9 @@ class Progress:
     files_total: int
     bytes_done: int
     bytes_total: int
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 from dicomfs.archive import tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.catalog import View
+from dicomfs.archive.lacking import Lacking, in_order
 from dicomfs.archive.layout import Layout
-from dicomfs.archive.layouts import Lacking, in_order
 from dicomfs.archive.names import fold
 
 _STUDIES: Final = 64

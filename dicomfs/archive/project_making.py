@@ -18,10 +18,10 @@ from dicomfs.archive.derive_worker import Item
 from dicomfs.archive.derivers import Derivers, Setting
 from dicomfs.archive.deriving import Derived, NewBlob
 from dicomfs.archive.fold_projects import DerivedRow
+from dicomfs.archive.lacking import Lacking
 from dicomfs.archive.layout import Layout
 from dicomfs.archive.layout_values import patient_identity
-from dicomfs.archive.layouts import Lacking
-from dicomfs.archive.outcome import Progress
+from dicomfs.archive.outcome import OnProgress, Progress
 from dicomfs.archive.placing import free_name
 from dicomfs.archive.project_definition import Definition, Failed, to_json
 from dicomfs.archive.project_lists import ListQuery, resolve, stored_failed
@@ -36,8 +36,6 @@ BATCH: Final = 256
 _NEARLY: Final = 4
 """A batch that is full to this part ends with a series."""
 QUARANTINE: Final = "quarantine"
-
-OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)

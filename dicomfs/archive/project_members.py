@@ -6,19 +6,17 @@ import hmac
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-from dicomfs.archive import tables
-from dicomfs.archive.layouts import in_order
+from dicomfs.archive.lacking import in_order
 from dicomfs.archive.project_lists import ANY, from_stored, resolve
 from dicomfs.archive.query import chosen
-from dicomfs.archive.tables import INSTANCE, U64
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.catalog import View
+    from dicomfs.archive.lacking import Lacking
     from dicomfs.archive.layout import Layout
-    from dicomfs.archive.layouts import Lacking
     from dicomfs.archive.project_definition import Definition
 
 
@@ -91,15 +89,6 @@ def _listed(archive: Archive, definition: Definition) -> dict[int, list[int | No
 
 def _studies_after(archive: Archive, after: int) -> set[int]:
     """Return the studies of the instances past a number that have not been replaced."""
-    store = archive.store
-    series: set[int] = set()
-    with store.index.reading() as txn:
-        cursor = txn.cursor(db=store.index.tables["inode"])
-        if cursor.set_range(U64.pack(after + 1)):
-            for _, value in cursor.iternext():
-                if value[0] == INSTANCE:
-                    inode = tables.InstanceInode.parse(value)
-                    if inode.parent != tables.NOWHERE:
-                        series.add(inode.series)
     with archive.view() as view:
+        series = {inode.series for _, inode in view.not_replaced(after)}
         return {view.series(number).study for number in series}

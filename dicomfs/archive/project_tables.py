@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.by_project import ProjectState
-    from dicomfs.archive.outcome import Progress
+    from dicomfs.archive.outcome import OnProgress
 
 METADATA, DEID_METADATA, LINKER, HEADER_EXTRACTION, FAILED_QUERIES, RUN = range(6)
 """Kinds of files: numbers of inodes are made of them, so they stay."""
@@ -98,7 +98,7 @@ def make(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
             old.unlink(missing_ok=True)
 
 
-def make_all(archive_path: Path, state: ProjectState, progress: Callable[[Progress], None] | None = None) -> None:
+def make_all(archive_path: Path, state: ProjectState, progress: OnProgress | None = None) -> None:
     """Have all files of a project made, by processes; raise as `make` does."""
     from dicomfs.archive.makers import Makers
     from dicomfs.archive.outcome import Progress

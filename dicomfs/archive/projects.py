@@ -21,9 +21,10 @@ from dicomfs.archive import project_keys, project_tables, query
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.by_project import ProjectState
 from dicomfs.archive.committing import Committing, Opened, writing
+from dicomfs.archive.outcome import OnProgress
 from dicomfs.archive.project_definition import Asked, Condition, Definition, Failed
 from dicomfs.archive.project_lists import ListQuery
-from dicomfs.archive.project_making import Done, Making, OnProgress
+from dicomfs.archive.project_making import Done, Making
 from dicomfs.archive.project_members import Chosen, choose
 from dicomfs.errors import DicomfsError, StorageFull, UsageError
 

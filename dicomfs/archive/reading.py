@@ -46,6 +46,17 @@ class Reading:
             raise Damaged(f"the index has a damaged record of inode {ino}; run 'dicomfs reindex'")
         return tables.InstanceInode.parse(value)
 
+    def not_replaced(self, after: int) -> Iterator[tuple[int, tables.InstanceInode]]:
+        """Walk the instances past a number that no other took the place of."""
+        cursor = self._txn.cursor(db=self._tables["inode"])
+        if not cursor.set_range(U64.pack(after + 1)):
+            return
+        for key, value in cursor.iternext():
+            if value[0] == tables.INSTANCE:
+                inode = tables.InstanceInode.parse(value)
+                if inode.parent != tables.NOWHERE:
+                    yield U64.unpack(key)[0], inode
+
     def instances_where_uid(self, sop_instance_uid: str) -> list[int]:
         """Return the inode numbers of the files with this SOP Instance UID, the current one first."""
         value = self._txn.get(tables.sop_key(sop_instance_uid), db=self._tables["sop"]) or b""

@@ -8,11 +8,10 @@ from typing import Final, Literal, TypeAlias
 
 from dicomfs.archive import inputs as sources
 from dicomfs.archive.inputs import Input
-from dicomfs.archive.outcome import FileResult, ImportReport, Outcome, Progress
+from dicomfs.archive.outcome import FileResult, ImportReport, OnProgress, Outcome, Progress
 from dicomfs.archive.runs import Run
 
 OnConflict: TypeAlias = Literal["keep", "replace", "skip", "error"]
-OnProgress: TypeAlias = Callable[[Progress], None]
 OnResult: TypeAlias = Callable[[FileResult], None]
 
 CONFLICT_REASONS: Final[dict[OnConflict, str]] = {
