@@ -13,8 +13,6 @@ It ends when the other side is gone, and by itself when an instance takes longer
 import os
 import resource
 import signal
-import socket
-import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import Final, TypeAlias, cast
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.channel import Channel
 from dicomfs.archive.deriving import Derived, Deriver, Engine, NewBlob, Withheld
-from dicomfs.archive.maker import be_quiet, end_with, try_write
+from dicomfs.archive.processes import begin
 from dicomfs.errors import Damaged, DicomfsError
 
 Item: TypeAlias = tuple[int, str, int]
@@ -35,7 +33,6 @@ WITHHELD: Final = "withheld"
 OUT_OF_MEMORY: Final = "memory"
 """The answer after which the process ends: what is left of its memory is in pieces."""
 TOO_MUCH: Final = "de-identifying it takes too much memory"
-_FIRST_TO_GO: Final = "500"
 
 
 def engine(profile_text: str, key: bytes) -> Engine:
@@ -57,13 +54,7 @@ def engine(profile_text: str, key: bytes) -> Engine:
 
 def main(arguments: list[str], engine_of: Callable[[str, bytes], Engine] = engine) -> None:
     """Work until there is no more to do."""
-    end = socket.socket(fileno=int(arguments[0]))
-    os.close(int(arguments[1]))
-    be_quiet()
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    try_write("/proc/self/oom_score_adj", _FIRST_TO_GO)
-    threading.Thread(target=end_with, args=(end.fileno(),), daemon=True).start()
-    channel = Channel(end)
+    channel = begin(arguments)
     try:
         profile, key = cast(tuple[str, bytes], channel.receive())
         made_by = engine_of(profile, key)

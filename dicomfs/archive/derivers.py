@@ -5,11 +5,9 @@ A thread for each process takes batches in the order in which they were given. W
 wait in a stream for each batch, which holds so many bytes and no more.
 """
 
-import contextlib
 import os
 import queue
 import signal
-import subprocess
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +16,10 @@ from typing import Final, Generic, NamedTuple, Self, TypeAlias, TypeVar, cast
 
 from dicomfs import errors
 from dicomfs.archive import derive_worker
-from dicomfs.archive.channel import Channel
 from dicomfs.archive.derive_worker import DERIVED, OUT_OF_MEMORY, TOO_MUCH, Item, Sent
 from dicomfs.archive.deriving import Derived
+from dicomfs.archive.processes import END_TIMEOUT_S, OurProcess, Running
 from dicomfs.errors import DicomfsError, Refused
-from dicomfs.store import child
 
 TIME_S: Final = 60.0
 """How long one instance may take: a header of 30 KB takes a millisecond or two."""
@@ -31,10 +28,8 @@ MEMORY: Final = 2 << 30
 _START_S: Final = 60.0
 _GRACE_S: Final = 5.0
 """How much longer than an instance may take is waited for a process that ends itself then."""
-_END_TIMEOUT_S: Final = 5.0
 _HELD_BYTES: Final = 8 << 20
 _MODULE: Final = "dicomfs.archive.derive_worker"
-_SETTINGS: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _TOO_LONG: Final = "de-identifying it takes too long"
 _CRASHED: Final = "de-identifying it ends the process that does it"
 
@@ -110,25 +105,21 @@ class Derivers(Generic[Key]):
         self._orders: queue.SimpleQueue[_Stream | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._streams: deque[tuple[_Stream, list[Key]]] = deque()
-        self._processes: set[_Process] = set()
-        self._lock = threading.Lock()
+        self._running: Running[_Process] = Running()
         self._closed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._closed = True
-            processes = set(self._processes)
+        self._closed = True
         for stream, _keys in self._streams:
             stream.close()
-        for process in processes:
-            process.kill()
+        self._running.close()
         for _thread in self._threads:
             self._orders.put(None)
         for thread in self._threads:
-            thread.join(_END_TIMEOUT_S)
+            thread.join(END_TIMEOUT_S)
 
     def run(self, batches: Iterable[Sequence[tuple[Key, Item]]]) -> Iterator[tuple[Key, Made]]:
         """Have all done, in order: yield what was given beside each instance, and the file, or why there is none."""
@@ -162,7 +153,7 @@ class Derivers(Generic[Key]):
                 stream.fail(error)
                 break
         if process is not None:
-            self._end(process)
+            self._running.end(process)
 
     def _do(self, process: "_Process | None", stream: _Stream) -> "_Process | None":
         """Do a batch, by as many processes as it takes; return the last of them."""
@@ -170,7 +161,7 @@ class Derivers(Generic[Key]):
         tried = False
         while done < len(stream.items):
             if process is None:
-                process = self._start()
+                process = self._running.start(_Process(self._setting))
             # After an instance that ended its process another one is asked for it, and for nothing else.
             wanted = stream.items[done : done + 1 if tried else None]
             reason = ""
@@ -183,7 +174,7 @@ class Derivers(Generic[Key]):
                 tried = False
             if not reason:
                 continue
-            self._end(process)
+            self._running.end(process)
             process = None
             if self._closed:
                 raise Refused("the processes that de-identify were ended")
@@ -195,25 +186,6 @@ class Derivers(Generic[Key]):
                 tried = True  # it may have been killed by somebody else
         return process
 
-    def _start(self) -> "_Process":
-        process = _Process(self._setting)
-        with self._lock:
-            self._processes.add(process)
-            closed = self._closed
-        if closed:
-            process.kill()
-        try:
-            process.wait_until_ready()
-        except DicomfsError:
-            self._end(process)
-            raise
-        return process
-
-    def _end(self, process: "_Process") -> None:
-        process.end()
-        with self._lock:
-            self._processes.discard(process)
-
 
 class _Answer(NamedTuple):
     """What a process made of an instance; `lost` where the process is gone, or of no use any more, and why."""
@@ -222,19 +194,12 @@ class _Answer(NamedTuple):
     lost: bool = False
 
 
-class _Process:
+class _Process(OurProcess):
     """One process. Belongs to one thread, but for `kill`."""
 
     def __init__(self, setting: Setting) -> None:
+        super().__init__(setting.module, [str(setting.archive)], "de-identify")
         self._setting = setting
-        nothing = os.open(os.devnull, os.O_RDONLY)  # there is no memory to share
-        try:
-            self._process, self._socket = child.start(setting.module, nothing, [str(setting.archive)], _SETTINGS)
-        except OSError as error:
-            raise Refused(f"no process can be started to de-identify ({error.strerror})") from error
-        finally:
-            os.close(nothing)
-        self._channel = Channel(self._socket)
 
     def wait_until_ready(self) -> None:
         """Wait until it can be asked; raise what keeps it from that."""
@@ -276,19 +241,4 @@ class _Process:
 
     def _why(self) -> str:
         """Say why it ended, as its exit status tells."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            if self._process.wait(_END_TIMEOUT_S) == -signal.SIGALRM:
-                return _TOO_LONG
-        return _CRASHED
-
-    def kill(self) -> None:
-        """End it at once, whatever it is doing."""
-        self._process.kill()
-
-    def end(self) -> None:
-        """End it and wait for that, but not for ever: a process that waits for a disk ends when it has it."""
-        self._channel.close()
-        try:
-            self._process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        return _TOO_LONG if self.status() == -signal.SIGALRM else _CRASHED

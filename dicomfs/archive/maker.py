@@ -8,19 +8,15 @@ It ends when the other side is gone, whatever it is doing; and by itself when a 
 """
 
 import contextlib
-import os
 import resource
-import select
 import signal
-import socket
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 from dicomfs.archive import pictures
 from dicomfs.archive.archive import Archive
-from dicomfs.archive.channel import Channel
+from dicomfs.archive.processes import begin
 from dicomfs.errors import DicomfsError, NotFound
 
 Make: TypeAlias = Callable[[Archive, Path, tuple[int, ...]], None]
@@ -29,7 +25,6 @@ Answer: TypeAlias = tuple[str, str]
 
 OUT_OF_MEMORY: Final = "MemoryError"
 """The name in an answer after which the process ends: what is left of its memory is in pieces."""
-_FIRST_TO_GO: Final = "500"
 _REASONABLE: Final = 1 << 34
 
 
@@ -89,14 +84,7 @@ JOBS: Final[Mapping[str, Make]] = {
 
 def main(arguments: list[str], jobs: Mapping[str, Make] = JOBS) -> None:
     """Work until there is no more to do."""
-    end = socket.socket(fileno=int(arguments[0]))
-    os.close(int(arguments[1]))
-    be_quiet()
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    # When the machine has no memory left, this goes before the drive that it works for.
-    try_write("/proc/self/oom_score_adj", _FIRST_TO_GO)
-    threading.Thread(target=end_with, args=(end.fileno(),), daemon=True).start()
-    channel = Channel(end)
+    channel = begin(arguments)
     cache = Path(arguments[3])
     try:
         with Archive.open(Path(arguments[2])) as archive:
@@ -147,30 +135,3 @@ def _longest(archive: Archive, name: str, args: tuple[int, ...]) -> int:
         if name in ("series", "study", "omidb"):
             return min(view.series(args[0]).size if name == "series" else view.study(args[0]).size, _REASONABLE)
     return 0
-
-
-def be_quiet() -> None:
-    """Let nothing that a library has to say reach a log: it may be values of patients."""
-    if os.environ.get("DICOMFS_DEBUG") == "1":
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in (1, 2):
-        os.dup2(nowhere, number)
-    os.close(nowhere)
-
-
-def end_with(number: int) -> None:
-    """End this process when the other side is gone: a job in work is not wanted any more."""
-    gone = select.poll()
-    gone.register(number, 0)  # a hang-up is told in any case
-    gone.poll()
-    os._exit(1)
-
-
-def try_write(path: str, text: str) -> None:
-    """Write to a file of the kernel, if it may be written."""
-    try:
-        with open(path, "w") as file:
-            file.write(text)
-    except OSError:
-        pass

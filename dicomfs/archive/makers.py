@@ -8,7 +8,6 @@ there is none.
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -18,9 +17,8 @@ from typing import Final, NamedTuple, TypeAlias, cast
 
 from dicomfs import errors
 from dicomfs.archive import pictures
-from dicomfs.archive.channel import Channel
+from dicomfs.archive.processes import END_TIMEOUT_S, OurProcess, Running
 from dicomfs.errors import Damaged, DicomfsError, Refused
-from dicomfs.store import child
 
 Job: TypeAlias = tuple[str, tuple[int, ...]]
 """("picture", (inode number, frame, kind)), ("series", (number,)), ("study", (number,)) or ("studies", ()),
@@ -35,10 +33,8 @@ IDLE_S: Final = 60.0
 _START_S: Final = 60.0
 _GRACE_S: Final = 5.0
 """How much longer than a job may take is waited for a process that ends itself then."""
-_END_TIMEOUT_S: Final = 5.0
 _GIB: Final = 1 << 30
 _MAKER: Final = "dicomfs.archive.maker"
-_SETTINGS: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 _TOO_LONG: Final = "it takes too long"
 _TOO_MUCH: Final = "it takes too much memory"
@@ -93,7 +89,7 @@ class Makers:
         self._futures: dict[Job, Future[None]] = {}
         self._threads: set[threading.Thread] = set()
         self._waiting = 0
-        self._processes: set[_Process] = set()
+        self._running: Running[_Process] = Running()
         self._closed = False
 
     def make(self, job: Job) -> None:
@@ -128,15 +124,14 @@ class Makers:
             self._closed = True
             queued = [self._futures.pop(job) for job in self._queue]
             self._queue.clear()
-            processes, threads = set(self._processes), set(self._threads)
+            threads = set(self._threads)
             self._changed.notify_all()
         for future in queued:
             future.set_exception(Refused(_ENDED))
-        for process in processes:
-            process.kill()
+        self._running.close()
         for thread in threads:
             if thread is not threading.current_thread():
-                thread.join(_END_TIMEOUT_S)
+                thread.join(END_TIMEOUT_S)
 
     def _work(self) -> None:
         """Do jobs until there are none for a while: a thread of its own, with one process at a time."""
@@ -149,7 +144,7 @@ class Makers:
                     future = self._futures.pop(job)
                 future.set_exception(error) if error is not None else future.set_result(None)
             elif process is not None:
-                self._end(process)
+                self._running.end(process)
                 process = None
             else:
                 return
@@ -181,7 +176,7 @@ class Makers:
                 return None, error
             if not process.ended:
                 return process, None if failed is None else _error(*failed)
-            self._end(process)
+            self._running.end(process)
             if name == "picture":
                 _remove_rest(self._cache, args, process.pid)
             kind, told = failed or ("", "")
@@ -198,40 +193,16 @@ class Makers:
 
     def _start(self, before: "_Process | None") -> "_Process":
         if before is not None:
-            self._end(before)
-        process = _Process(self._module, self._archive, self._cache)
-        with self._changed:
-            self._processes.add(process)
-            closed = self._closed
-        if closed:
-            process.kill()
-        try:
-            process.wait_until_ready()
-        except DicomfsError:
-            self._end(process)
-            raise
-        return process
-
-    def _end(self, process: "_Process") -> None:
-        process.end()
-        with self._changed:
-            self._processes.discard(process)
+            self._running.end(before)
+        return self._running.start(_Process(self._module, self._archive, self._cache))
 
 
-class _Process:
+class _Process(OurProcess):
     """One process. Belongs to one thread, but for `kill`."""
 
     def __init__(self, module: str, archive: Path, cache: Path) -> None:
-        nothing = os.open(os.devnull, os.O_RDONLY)  # there is no memory to share
-        try:
-            self._process, self._socket = child.start(module, nothing, [str(archive), str(cache)], _SETTINGS)
-        except OSError as error:
-            raise Refused(f"no process can be started to make files of the cache ({error.strerror})") from error
-        finally:
-            os.close(nothing)
-        self._channel = Channel(self._socket)
+        super().__init__(module, [str(archive), str(cache)], "make files of the cache")
         self._told = False
-        self.pid = self._process.pid
 
     @property
     def ended(self) -> bool:
@@ -268,26 +239,17 @@ class _Process:
 
     def _why(self) -> str:
         """Say why it ended, as its exit status tells."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            status = self._process.wait(_END_TIMEOUT_S)
-            if status == -signal.SIGALRM:
-                return _TOO_LONG
-            if status == -signal.SIGKILL:  # by the kernel, that is: it had no memory left
-                return _TOO_MUCH
+        status = self.status()
+        if status == -signal.SIGALRM:
+            return _TOO_LONG
+        if status == -signal.SIGKILL:  # by the kernel, that is: it had no memory left
+            return _TOO_MUCH
         return _CRASHED
 
-    def kill(self) -> None:
-        """End it at once, whatever it is doing."""
-        self._process.kill()
-
     def end(self) -> None:
-        """End it and wait for that, but not for ever: a process that waits for a disk ends when it has it."""
+        """End it and wait for that."""
         self._told = True
-        self._channel.close()
-        try:
-            self._process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        super().end()
 
 
 def _error(kind: str, told: str) -> DicomfsError:
