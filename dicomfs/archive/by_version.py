@@ -35,11 +35,16 @@ class ByVersion(Reading):
         value = self._txn.get(U64.pack(ino), db=self._tables["past"])
         return None if value is None else fold_versions.decode(value)
 
+    def is_shown(self, sop_instance_uid: str) -> bool:
+        """Say whether any version of a SOP Instance UID is shown: those that are come first."""
+        versions = self.instances_where_uid(sop_instance_uid)
+        return bool(versions) and self.instance_inode(versions[0]).parent != tables.NOWHERE
+
     def is_deleted(self, sop_instance_uid: str) -> bool:
         """Say whether nothing is shown of a SOP Instance UID because it was deleted."""
-        versions = self.instances_where_uid(sop_instance_uid)
-        if not versions or self.instance_inode(versions[0]).parent != tables.NOWHERE:
+        if self.is_shown(sop_instance_uid):
             return False
+        versions = self.instances_where_uid(sop_instance_uid)
         return any((past := self.past(ino)) is not None and not past.by for ino in versions)
 
     def events(self, after: int = 0) -> Iterator[Event]:

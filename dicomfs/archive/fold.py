@@ -113,7 +113,7 @@ class Fold(LevelsFold):
         held, put = self._tables, self._txn.put
         name = row.name.encode()
         sha256 = bytes.fromhex(row.sha256)
-        study_before = self._displace(row.replaces, row.ino) if row.replaces else row.study
+        study_before, first = self._displace(row.replaces, row.ino) if row.replaces else (row.study, b"")
         value = tables.INSTANCE_INODE.pack(
             INSTANCE, row.parent, row.size, self._time_ns, row.series, self._seq,
             row.body_offset, row.body_length, bytes.fromhex(row.base), sha256,
@@ -125,7 +125,8 @@ class Fold(LevelsFold):
         text = encode(attributes)
         put(U64.pack(row.series) + ino, as_bytes(text), db=held["instance"])
         put(sha256, ino, db=held["file"])
-        self._versions.add(row.ino, tables.sop_key(str(attributes["SOPInstanceUID"])), first=bool(row.replaces))
+        sop = tables.sop_key(str(attributes["SOPInstanceUID"]))
+        self._versions.add(row.ino, sop, first=first == sop)
         if not INSTANCE_KEYWORDS.issuperset(attributes):
             self.differs(row.study, attributes)
         self._tree.touch(row.parent)
@@ -139,7 +140,7 @@ class Fold(LevelsFold):
 
     def deleted(self, ino: int) -> None:
         """Take an instance out of everything that shows it; its names stay its own."""
-        study = self._displace(ino, 0)
+        study, _ = self._displace(ino, 0)
         if study:
             self._versions.count(study, DELETED)
 
@@ -194,17 +195,18 @@ class Fold(LevelsFold):
         if self._seq > tables.CHANGES_KEPT:
             txn.delete(U64.pack(self._seq - tables.CHANGES_KEPT), db=self._tables["change"])
 
-    def _displace(self, ino: int, by: int) -> int:
-        """Take an instance out of every tree in favour of another, or none (0); return its study, 0 if it was in none.
+    def _displace(self, ino: int, by: int) -> tuple[int, bytes]:
+        """Take an instance out of every tree in favour of another, or none (0).
 
+        Return its study, 0 if it was in none, and its SOP Instance UID's key if it was the current one of that.
         Its bytes stay, as an earlier version below no directory.
         """
         value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
         if value is None or value[0] != INSTANCE:
-            return 0
+            return 0, b""
         old, name = tables.InstanceInode.parse(value), value[tables.INSTANCE_INODE.size :]
         if old.parent == tables.NOWHERE:
-            return 0
+            return 0, b""
         self._tree.release(old.parent, ino, name, reserve=not by)
         hidden = tables.INSTANCE_INODE.pack(*old._replace(parent=tables.NOWHERE))
         self._txn.put(U64.pack(ino), hidden + name, db=self._tables["inode"])
@@ -220,7 +222,7 @@ class Fold(LevelsFold):
         study = self.study_of(old.series)
         if study:
             self._sums.count(old.series, study, -1, -old.size)
-        return study
+        return study, sop if current else b""
 
 
 def fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:
