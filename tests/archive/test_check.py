@@ -330,7 +330,7 @@ def test_what_a_crash_leaves_is_a_note(archive_path: Path) -> None:
 def test_counts_and_progress(whole: Whole) -> None:
     seen: list[Progress] = []
     report = check(whole.path, verify_files=True, progress=seen.append)
-    assert (report.packs, report.commits) == (9, 11)
+    assert (report.packs, report.commits) == (9, 12)
     assert (report.instances, report.derived) == (8, len(whole.contents) - 8)
     assert report.derived == 4
     assert report.bytes_verified == sum(map(len, whole.contents.values()))
