@@ -20,11 +20,10 @@ def text_bytes(declared: bytes, text: str, *, is_name: bool) -> bytes | None:
     """Return text in what a Specific Character Set declares, None where that cannot hold it exactly."""
     if text.isascii():
         return text.encode("ascii")
-    made = _made([term.strip(_PADDING) for term in declared.decode("ascii", "replace").split("\\")], text, is_name)
     charset = character_set(declared)
+    terms = [term.strip(_PADDING) for term in declared.decode("ascii", "replace").split("\\")]
+    made = _encoded(charset.first, text) if len(terms) == 1 else _extended(charset.codecs, terms, text, is_name=is_name)
     if made is None or charset.exactly(made, is_name=is_name) != text or charset.decode(made, is_name=is_name) != text:
-        return None
-    if b"\x1b" in made and not all(_is_narrow(sign, charset.codecs) for sign in text):
         return None
     return made
 
@@ -48,28 +47,25 @@ def split_text(vr: str, text: str) -> tuple[str, ...]:
     return tuple(strip(one, _PADDING) for one in text.split("\\"))
 
 
-def _made(terms: list[str], text: str, is_name: bool) -> bytes | None:
+def _encoded(codec: str, text: str) -> bytes | None:
+    try:
+        return text.encode(codec)
+    except (UnicodeEncodeError, LookupError):
+        return None
+
+
+def _extended(codecs: Sequence[str], terms: list[str], text: str, *, is_name: bool) -> bytes | None:
+    """Return text with escape sequences, each part of it from where the sets start afresh (PS3.5 6.1.2.5.3)."""
+    for sign in frozenset(text):
+        if not sign.isascii() and all(_encoded(_NARROW.get(codec, codec), sign) is None for codec in codecs):
+            return None
     from pydicom.charset import convert_encodings, encode_string
 
+    parts = (_NAME_DELIMITERS if is_name else _DELIMITERS).split(text)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # what is misspelt is corrected, and what cannot be held replaced, with one
         try:
             encodings = convert_encodings(terms)
-            if len(encodings) == 1:
-                return encode_string(text, encodings)
-            parts = (_NAME_DELIMITERS if is_name else _DELIMITERS).split(text)
             return b"".join(encode_string(part, encodings) if part else b"" for part in parts)
         except (UserWarning, LookupError, ValueError):
             return None
-
-
-def _is_narrow(sign: str, codecs: Sequence[str]) -> bool:
-    if sign.isascii():
-        return True
-    for codec in codecs:
-        try:
-            sign.encode(_NARROW.get(codec, codec))
-        except UnicodeEncodeError:
-            continue
-        return True
-    return False
