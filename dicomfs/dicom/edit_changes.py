@@ -115,7 +115,14 @@ _IDENTITY: Final = frozenset((0x00080018, 0x0020000D, 0x0020000E))
 
 def _check_uids(uids: Mapping[str, str]) -> None:
     for old, new in uids.items():
-        if not is_uid(new) or not old or len(old) > LONGEST_OLD or not old.isascii() or "\\" in old or old != old.strip(" \0"):
+        if (
+            not is_uid(new)
+            or not old
+            or len(old) > LONGEST_OLD
+            or not old.isascii()
+            or "\\" in old
+            or old != old.strip(" \0")
+        ):
             raise ValueError("a UID is changed from or to what is none")
         if is_standard_uid(old) or is_standard_uid(new):
             raise ValueError("a UID of the Standard cannot be changed, nor stand for another")

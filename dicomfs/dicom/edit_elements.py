@@ -300,7 +300,7 @@ class Editing:
         """Return an element as it was, its text converted if all is; what cannot be converted is kept as it is."""
         if place.inside is not None and self._converts:
             for inner in self._places.inner:
-                if place.start < inner.start < place.end and not self._value(inner).isascii():
+                if place.start < inner.start < place.end and _is_switched(self._value(inner)):
                     raise Refused("a sequence that is to be removed has text in another character set than new values")
         plain = place.inside is None and not place.items and place.end - place.start <= LARGE
         value = self._value(place) if plain else b""
@@ -308,6 +308,11 @@ class Editing:
             new = converted(self._declared, value, is_name=place.vr == "PN")
             value = value if new is None else new
         return edit_original.earlier(form, self._data, place, self._encoding, value)
+
+
+def _is_switched(value: bytes) -> bool:
+    """Say whether text may be in another set than ASCII."""
+    return not value.isascii() or b"\x1b" in value
 
 
 def _creator_tag(tag: int) -> int:
