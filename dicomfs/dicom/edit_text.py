@@ -2,10 +2,9 @@
 
 import re
 import warnings
-from collections.abc import Sequence
 from typing import Final
 
-from dicomfs.dicom.charset import character_set
+from dicomfs.dicom.charset import CharacterSet, character_set
 from dicomfs.dicom.edit_settings import UNSPLIT
 
 UTF_8: Final = b"ISO_IR 192"
@@ -22,7 +21,7 @@ def text_bytes(declared: bytes, text: str, *, is_name: bool) -> bytes | None:
         return text.encode("ascii")
     charset = character_set(declared)
     terms = [term.strip(_PADDING) for term in declared.decode("ascii", "replace").split("\\")]
-    made = _encoded(charset.first, text) if len(terms) == 1 else _extended(charset.codecs, terms, text, is_name=is_name)
+    made = _encoded(charset.first, text) if len(terms) == 1 else _extended(charset, terms, text, is_name=is_name)
     if made is None or charset.exactly(made, is_name=is_name) != text or charset.decode(made, is_name=is_name) != text:
         return None
     return made
@@ -54,10 +53,10 @@ def _encoded(codec: str, text: str) -> bytes | None:
         return None
 
 
-def _extended(codecs: Sequence[str], terms: list[str], text: str, *, is_name: bool) -> bytes | None:
+def _extended(charset: CharacterSet, terms: list[str], text: str, *, is_name: bool) -> bytes | None:
     """Return text with escape sequences, each part of it from where the sets start afresh (PS3.5 6.1.2.5.3)."""
     for sign in frozenset(text):
-        if not sign.isascii() and all(_encoded(_NARROW.get(codec, codec), sign) is None for codec in codecs):
+        if not sign.isascii() and all(_encoded(_NARROW.get(codec, codec), sign) is None for codec in charset.codecs):
             return None
     from pydicom.charset import convert_encodings, encode_string
 
@@ -66,6 +65,13 @@ def _extended(codecs: Sequence[str], terms: list[str], text: str, *, is_name: bo
         warnings.simplefilter("error")  # what is misspelt is corrected, and what cannot be held replaced, with one
         try:
             encodings = convert_encodings(terms)
-            return b"".join(encode_string(part, encodings) if part else b"" for part in parts)
+            return b"".join(_designated(charset, encode_string(part, encodings)) if part else b"" for part in parts)
         except (UserWarning, LookupError, ValueError):
             return None
+
+
+def _designated(charset: CharacterSet, part: bytes) -> bytes:
+    """Return a part behind the escape sequence of GB 2312, which pydicom leaves out (PS3.3 table C.12-4)."""
+    if "gb18030" in charset.codecs and charset.exactly(part) is None:
+        return b"\x1b$)A" + part
+    return part
