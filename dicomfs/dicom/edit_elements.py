@@ -11,6 +11,7 @@ from dicomfs.dicom.dictionary import dictionary_vr
 from dicomfs.dicom.edit_changes import Changes
 from dicomfs.dicom.edit_patches import Patches
 from dicomfs.dicom.edit_places import UNDEFINED_LENGTH, Place, Places
+from dicomfs.dicom.edit_search import Sought
 from dicomfs.dicom.edit_settings import ORIGINAL_ATTRIBUTES_SEQUENCE, SETTABLE, TEXT, check_values, number_bytes
 from dicomfs.dicom.edit_text import UTF_8, converted, split_text, text_bytes
 from dicomfs.dicom.encoding import LONG_VRS, Data
@@ -179,11 +180,12 @@ class Editing:
             self._refuse_lost()
 
     def _refuse_lost(self) -> None:
-        for start, end in self._places.lost:
+        lost = self._places.lost
+        sought = Sought(self._changes.uids if lost else ())
+        for start, end in lost:
             if end - start > _MOST_LOST:
                 raise Refused("it is damaged: too much of it cannot be read to tell whether it refers to a changed UID")
-            found = bytes(self._read(start, end))
-            if any(uid.encode("ascii") in found for uid in self._changes.uids):
+            if sought.is_in(self._read(start, end)):
                 raise Refused("it is damaged where it may refer to a changed UID")
 
     def _is_settled(self, place: Place) -> bool:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomfs.dicom.describe import Verdict, describe
-from dicomfs.dicom.edit import Changes, Refused, affected
+from dicomfs.dicom.edit import Changes, Refused, Sought, affected
 from dicomfs.dicom.part10 import locate
 from tests.dicom.build import (
     BIG,
@@ -156,7 +156,7 @@ def test_references_are_rewritten_and_every_length_is_right(
         data = written(writer, tuple(rest), group_lengths=True) + after
         one = written(writer, (history(*changed),), group_lengths=False)
         assert result.data.replace(one, b"") == part10(data, writer.transfer_syntax)
-    assert affected(source, locate(source), lambda start, end: source[start:end], uids)  # type: ignore[arg-type]
+    assert affected(source, locate(source), lambda start, end: source[start:end], Sought(uids))  # type: ignore[arg-type]
     assert edited(result.data, changes(uids=uids)) is None
     only_nested = edited(source, changes(uids={"2.25.130": "1.2.3"}))
     if only_nested is not None:
@@ -319,8 +319,8 @@ def test_deflated_data_sets_are_deflated_again() -> None:
     assert found.file_meta.TransferSyntaxUID == DEFLATED_UID
     place = locate(source)
     assert place is not None
-    assert affected(source, place, lambda start, end: source[start:end], NEW)
-    assert not affected(source, place, lambda start, end: source[start:end], ["2.25.77"])
+    assert affected(source, place, lambda start, end: source[start:end], Sought(NEW))
+    assert not affected(source, place, lambda start, end: source[start:end], Sought(["2.25.77"]))
 
 
 def test_fragments_stay_whole() -> None:
@@ -339,8 +339,10 @@ def test_uids_are_found_wherever_a_digit_comes_before() -> None:
         source = simple(writer.element(0x00200052, "UI", long), writer=writer)
         place = locate(source)
         assert place is not None
-        assert affected(source, place, lambda start, end, source=source: source[start:end], [long])
-        assert not affected(source, place, lambda start, end, source=source: source[start:end], [long[:-1], "2.25.1"])
+        assert affected(source, place, lambda start, end, source=source: source[start:end], Sought([long]))
+        assert not affected(
+            source, place, lambda start, end, source=source: source[start:end], Sought([long[:-1], "2.25.1"])
+        )
         assert after(source, changes(uids={long: "2.25.5"}))
 
 
