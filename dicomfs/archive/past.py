@@ -132,9 +132,11 @@ class Past:
             state.release()
             self._again_s = 0.0
             return None
-        found = _store(self._path, state)
-        self.state.release()
-        self.state, self._stale = state, False
+        found = Store(self._path, tables.TABLES, past=state.directory, live=store.live)
+        former, self.state, self._stale = self.state, state, False
+        former.release()
+        if former.directory != state.directory:
+            states.remove(former.directory)
         return found
 
     def release(self) -> None:

@@ -85,11 +85,13 @@ class Store:
         writable: bool = False,
         new_index: Path | None = None,
         past: Path | None = None,
+        live: Index | None = None,
     ) -> None:
         """Open the store below `root`; `tables` are those of the layer above.
 
         `new_index` is where an index is to be made from the packs, which is not durable until `index.sync`. `past` is
-        where one lies of an earlier state (past.py): it says what there was, and the index of now where blobs lie.
+        where one lies of an earlier state (past.py): it says what there was, and the index of now where blobs lie,
+        which is `live` if this process has it open.
         """
         self.root = root
         self.packs: PackDirectory = PackDirectory(root / "packs")
@@ -101,7 +103,9 @@ class Store:
             self.index = Index(root / "index", names, writable=writable)
         else:
             self.index = Index(new_index, names, writable=True, durable=False)
-        self.live: Index = self.index if past is None else Index(root / "index", TABLES, writable=False)
+        if past is None:
+            live = self.index
+        self.live: Index = live or Index(root / "index", TABLES, writable=False)
         """The index that says where blobs lie: what was moved, or written again because it was hurt, is found."""
         self.blob_table: Table = self.index.tables["blob"]
         self.pack_table: Table = self.index.tables["pack"]
