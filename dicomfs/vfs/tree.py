@@ -145,7 +145,7 @@ class Tree:
         # Who sees every original, and is the only one who looks, need not be kept from anything.
         partial = bool(self._views) and not (private and "patients" in names)
         self._places = Places(partial=partial, private=self._private_tables)
-        index = ArchiveIndex(archive, self._shelf)
+        index = ArchiveIndex(archive, self._shelf, self._created_ns)
         self._files = ProjectFiles(archive, self._shelf, self._places, private=self._private_tables)
         data = Omidb(archive, self._shelf)
         self._catalog = Catalog(archive, self._places, index, data, self._files, self._created_ns)

@@ -26,6 +26,7 @@ from dicomfs.archive.past import Past, prepare
 from dicomfs.archive.project_definition import Definition
 from dicomfs.archive.rebuild import reindex
 from dicomfs.errors import Damaged, NotFound, Refused, UsageError
+from dicomfs.store.past import known
 from dicomfs.store.store import Store
 from dicomfs.vfs.node import ROOT, waited
 from dicomfs.vfs.tree import Tree
@@ -75,9 +76,8 @@ def shown(tree: Tree, ino: int = ROOT, path: str = "") -> dict[str, Shown]:
         assert node.ino == child
         if is_directory:
             found |= shown(tree, child, f"{below}/")
-        # What is computed of the whole archive says when that was done.
-        mtime_ns = 0 if name == b"archive_index.json" else node.mtime_ns
-        found[below] = Shown(child, node.nlink, node.size, mtime_ns, "" if is_directory else digest(tree, child))
+        digested = "" if is_directory else digest(tree, child)
+        found[below] = Shown(child, node.nlink, node.size, node.mtime_ns, digested)
     return found
 
 
@@ -232,6 +232,19 @@ def test_a_clock_that_went_backwards(archive_path: Path) -> None:
     assert then(archive_path, second.time_ns, walk=False).seq == 0
     assert then(archive_path, first.time_ns - 1, walk=False).seq == 0
     assert then(archive_path, first.time_ns, walk=False).seq == second.seq
+
+
+def test_a_loss_is_told_after_what_is_left(archive_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = time.time_ns() + 10**15
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: later)
+        numbered(archive_path, 1)
+        numbered(archive_path, 2)
+    max((archive_path / "packs").iterdir()).unlink()
+    assert not reindex(archive_path).complete
+    with Archive.open(archive_path) as archive:
+        assert [commit.place.time_ns for commit in known(archive.store.index)] == [later, later + 1]
+    assert then(archive_path, later, walk=False).seq == 1
 
 
 def other_process(path: Path, what: str) -> None:
