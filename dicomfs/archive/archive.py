@@ -4,10 +4,9 @@ import json
 import struct
 import threading
 from collections import OrderedDict
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from weakref import WeakValueDictionary
 
 import zstandard
@@ -15,13 +14,16 @@ import zstandard
 from dicomfs.archive import settings as settings_file
 from dicomfs.archive import tables
 from dicomfs.archive.catalog import View
+from dicomfs.archive.outcome import OnProgress
 from dicomfs.archive.settings import Settings
 from dicomfs.errors import ArchiveMissing, Damaged, StorageFull, UsageError
-from dicomfs.store import location as locations
 from dicomfs.store.assembled import AssembledFile
-from dicomfs.store.location import Location
 from dicomfs.store.recipe import BlobId, Recipe
 from dicomfs.store.store import CommitPlace, Store
+
+if TYPE_CHECKING:
+    from dicomfs.archive.as_of import AsOf
+    from dicomfs.archive.earlier import Earlier
 
 NO_BASE: Final = bytes(32)
 MAX_HEADER: Final = 1 << 28
@@ -48,10 +50,12 @@ class _Base(NamedTuple):
 class Archive:
     """One archive, read only. May be shared by threads; one in a process for each archive."""
 
-    def __init__(self, path: Path, settings: Settings, store: Store) -> None:
+    def __init__(self, path: Path, settings: Settings, store: Store, earlier: "Earlier | None" = None) -> None:
+        """Read what a store holds; `earlier` is the earlier state that its index is of, if it is of one."""
         self.path = path
         self.settings = settings
         self._store = store
+        self._earlier = earlier
         self._lock = threading.Lock()
         self._bases: OrderedDict[bytes, _Base] = OrderedDict()
         self._bases_bytes = 0
@@ -82,10 +86,27 @@ class Archive:
             raise StorageFull(f"{path}: cannot make an archive there ({error.strerror})") from error
 
     @classmethod
-    def open(cls, path: Path) -> "Archive":
-        """Open an archive; raise ArchiveMissing where there is none, Damaged where its index is."""
+    def open(cls, path: Path, as_of: "AsOf | None" = None, on_progress: OnProgress | None = None) -> "Archive":
+        """Open an archive; raise ArchiveMissing where there is none, Damaged where its index is.
+
+        With `as_of` it is as it was at that moment, and stays so whatever is committed. That state may have to be
+        made first, of which `on_progress` is told; raises Refused where the moment was forgotten, and StorageFull.
+        """
         settings = settings_file.read(path)
-        return cls(path, settings, Store(path, tables.TABLES))
+        if as_of is None:
+            return cls(path, settings, Store(path, tables.TABLES))
+        from dicomfs.archive.earlier import Earlier
+
+        earlier, store = Earlier.open(path, as_of, on_progress)
+        return cls(path, settings, store, earlier)
+
+    @classmethod
+    def open_state(cls, path: Path, state: Path) -> "Archive":
+        """Open an archive in the state in a directory (`state`) that another process, which uses it, sees to."""
+        from dicomfs.archive.earlier import Earlier
+
+        earlier, store = Earlier.given(path, state)
+        return cls(path, settings_file.read(path), store, earlier)
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +118,21 @@ class Archive:
     def store(self) -> Store:
         """The store below: for those who check it."""
         return self._store
+
+    @property
+    def as_of(self) -> "AsOf | None":
+        """The moment of the state that is open; None: it is that of now, which changes."""
+        return None if self._earlier is None else self._earlier.as_of
+
+    @property
+    def state(self) -> Path | None:
+        """Where an earlier state lies, for processes that work for this one (`open_state`); `refresh` may move it."""
+        return None if self._earlier is None else self._earlier.state.directory
+
+    @property
+    def cache(self) -> Path:
+        """Where documents and pictures of this state are kept."""
+        return self.path / "cache" if self._earlier is None else self._earlier.state.cache
 
     def view(self) -> "Viewing":
         """Give one state of the catalog, for as long as the `with` block lasts; never across an await."""
@@ -142,7 +178,7 @@ class Archive:
     def _base_ready(self, store: Store, base: bytes) -> bool:
         if base == NO_BASE or base in self._bases:
             return True
-        (location,) = _locate(store, [BlobId(base)])
+        (location,) = store.find([BlobId(base)])
         if location is None:
             return True  # which opening it will find out
         if location.length > MAX_READY:
@@ -156,7 +192,7 @@ class Archive:
             raise Damaged("a header is cut off")
         length = int.from_bytes(header[:4], "little")
         recipe = Recipe(header[4 : 4 + length])
-        return AssembledFile(recipe, header[4 + length :], store.blobs, partial(_locate, store))
+        return AssembledFile(recipe, header[4 + length :], store.blobs, store.find)
 
     def _decompress(self, store: Store, body: bytes | memoryview, base: bytes) -> bytes:
         length = _header_length(body)
@@ -192,14 +228,14 @@ class Archive:
     def refresh(self) -> bool:
         """Open the index anew if `reindex` put another one in its place; say whether it did.
 
+        That of an earlier state is made anew by a thread, if that is necessary, and the old one is used meanwhile.
         Files that are open stay so: the packs are the same.
         """
-        if not self._store.index.replaced():
-            self._store.refresh()
+        store = self._renewed() if self._earlier is None else self._earlier.refresh(self._store)
+        if store is None:
             return False
         # Files that are open and threads in the middle of something go on with the old store, which closes
         # with the last of them.
-        store = Store(self.path, tables.TABLES)
         with self._lock:
             self._store = store
             self._bases.clear()
@@ -207,8 +243,20 @@ class Archive:
             self._open.clear()
         return True
 
+    def _renewed(self) -> Store | None:
+        if self._store.index.replaced():
+            return Store(self.path, tables.TABLES)
+        self._store.refresh()
+        return None
+
+    def release(self) -> None:
+        """Let an earlier state be removed; files that are open stay so."""
+        if self._earlier is not None:
+            self._earlier.release()
+
     def close(self) -> None:
         """Close the archive; files that are open become unusable."""
+        self.release()
         self._store.close()
 
 
@@ -220,17 +268,9 @@ def _open_key(inode: tables.InstanceInode) -> bytes:
 def _load_base(store: Store, base: bytes) -> _Base:
     if base == NO_BASE:
         return _Base(0, None, zstandard.ZstdDecompressor())
-    with store.index.reading() as txn:
-        location = store.locate(txn, BlobId(base))
-    data = bytes(store.blobs.whole(location))
+    data = bytes(store.blobs.whole(store.find_one(BlobId(base))))
     dictionary = zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     return _Base(len(data) + _DECOMPRESSOR, dictionary, zstandard.ZstdDecompressor(dict_data=dictionary))
-
-
-def _locate(store: Store, blobs: list[BlobId]) -> list[Location | None]:
-    with store.index.reading() as txn:
-        values = [txn.get(blob, db=store.blob_table) for blob in blobs]
-    return [None if value is None else locations.decode(value) for value in values]
 
 
 def _header_length(body: bytes | memoryview) -> int:

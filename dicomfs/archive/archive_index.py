@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import Final, NamedTuple
 
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.catalog import Instance, Patient, Series, Study, View
@@ -33,10 +33,21 @@ _LISTED: Final = 4096
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def made(cache: Path, root: int) -> tuple[int, Path] | None:
-    """Return the index of a layout, with the number of its commit; None where there is none."""
+class Made(NamedTuple):
+    """An index that was made, and the commit of which it is."""
+
+    seq: int
+    time_ns: int
+    path: Path
+
+
+def made(cache: Path, root: int) -> Made | None:
+    """Return the index of a layout; None where there is none."""
     found = _of(cache, root)
-    return (int(found[-1].name.split("-")[1]), found[-1]) if found else None
+    if not found:
+        return None
+    _, seq, time_ns = found[-1].stem.split("-")
+    return Made(int(seq), int(time_ns, 16), found[-1])
 
 
 def _of(cache: Path, root: int) -> list[Path]:

@@ -169,8 +169,7 @@ def locate(archive: Archive, attachment: Attachment) -> Location:
     """Return where the document lies; raise NotFound where the attachment says that there is none, or Damaged."""
     if not attachment.is_there:
         raise NotFound(f"attachment {attachment.number} says that a document was taken away")
-    with archive.store.index.reading() as txn:
-        location = archive.store.locate(txn, BlobId(bytes.fromhex(attachment.blob)))
+    location = archive.store.find_one(BlobId(bytes.fromhex(attachment.blob)))
     if location.length != attachment.size:
         raise Damaged(f"its document is {location.length} bytes long, not {attachment.size}")
     return location

@@ -171,7 +171,9 @@ def settle(store: Store, old: Before | None, *, doubt: bool, hurt: list[int]) ->
     cannot be folded. Where there is no old index to ask, and `doubt` that the packs are all there were,
     numbers go on so far past those known that none can have been given out.
     """
+    from dicomfs.archive.committing import FARTHEST_NS
     from dicomfs.archive.fold import fold_meta
+    from dicomfs.store.earlier import known
     from dicomfs.store.writer import Writer
 
     with store.index.reading() as txn:
@@ -190,12 +192,14 @@ def settle(store: Store, old: Before | None, *, doubt: bool, hurt: list[int]) ->
         return lost
     if not lost and (floors.next, floors.pack, last) == (next_number, pack, seq):
         return lost
+    commits = known(store.index)
     txn = store.index.begin(write=True)
     store.put_floors(txn, seq=last, pack=floors.pack)
     store.index.commit(txn)
     writer = Writer(store)
     try:
-        time_ns = time.time_ns()
+        # Each commit is later than the one before, whatever the clock says.
+        time_ns = max(time.time_ns(), min(commits[-1].place.time_ns, FARTHEST_NS) + 1 if commits else 0)
         fold_meta(store, writer.txn, writer.seq, time_ns, floors.meta())
         writer.commit(floors.meta(), time_ns)
     finally:

@@ -1,8 +1,9 @@
 """A process that makes files of the cache for another: a decoder that loops, crashes or eats memory does so here.
 
-Started by `makers.py` as main([SOCKET, MEMORY, ARCHIVE, CACHE]) of a new interpreter; the memory is not used. It says
-that it is ready, then takes jobs (name, arguments, reason, time_s, memory) and answers with the name of an error and
-what it says, two empty texts where the file is there. With a reason the picture is made that tells it.
+Started by `makers.py` as main([SOCKET, MEMORY, ARCHIVE, CACHE]) of a new interpreter, with the directory of an earlier
+state of the archive where it is to read that; the memory is not used. It says that it is ready, then takes jobs
+(name, arguments, reason, time_s, memory) and answers with the name of an error and what it says, two empty texts where
+the file is there. With a reason the picture is made that tells it.
 
 It ends when the other side is gone, whatever it is doing; and by itself when a job takes longer than its time.
 """
@@ -87,7 +88,7 @@ def main(arguments: list[str], jobs: Mapping[str, Make] = JOBS) -> None:
     channel = begin(arguments)
     cache = Path(arguments[3])
     try:
-        with Archive.open(Path(arguments[2])) as archive:
+        with _opened(*map(Path, arguments[2:])) as archive:
             channel.send(("", ""))
             while True:
                 order = cast(Order, channel.receive())
@@ -99,6 +100,10 @@ def main(arguments: list[str], jobs: Mapping[str, Make] = JOBS) -> None:
         channel.send((type(error).__name__, str(error)))
     except (EOFError, ConnectionError):
         pass
+
+
+def _opened(path: Path, _cache: Path, state: Path | None = None) -> Archive:
+    return Archive.open(path) if state is None else Archive.open_state(path, state)
 
 
 def _done(archive: Archive, cache: Path, jobs: Mapping[str, Make], order: Order) -> Answer:

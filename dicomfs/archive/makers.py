@@ -70,15 +70,17 @@ class Makers:
         cache: Path,
         processes: int = 0,
         *,
+        state: Path | None = None,
         idle_s: float = IDLE_S,
         limits: Mapping[str, Limits] = LIMITS,
         module: str = _MAKER,
     ) -> None:
         """Take up to `processes` processes (0: one for each CPU) for an archive, and for a directory to write to.
 
+        `state` is where the earlier state of the archive lies that they read, if they do (`Archive.open_state`).
         `module` is what a process runs the main function of.
         """
-        self._archive = archive_path
+        self._arguments = [str(path) for path in (archive_path, cache, state) if path is not None]
         self._cache = cache
         self._most = processes or os.cpu_count() or 1
         self._idle_s = idle_s
@@ -194,14 +196,14 @@ class Makers:
     def _start(self, before: "_Process | None") -> "_Process":
         if before is not None:
             self._running.end(before)
-        return self._running.start(_Process(self._module, self._archive, self._cache))
+        return self._running.start(_Process(self._module, self._arguments))
 
 
 class _Process(OurProcess):
     """One process. Belongs to one thread, but for `kill`."""
 
-    def __init__(self, module: str, archive: Path, cache: Path) -> None:
-        super().__init__(module, [str(archive), str(cache)], "make files of the cache")
+    def __init__(self, module: str, arguments: list[str]) -> None:
+        super().__init__(module, arguments, "make files of the cache")
         self._told = False
 
     @property

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from dicomfs.cli.ending import tidily_ended
-from dicomfs.cli.options import PATH, archive_option, json_option
+from dicomfs.cli.opening import open_archive
+from dicomfs.cli.options import PATH, archive_option, as_of_option, json_option
 from dicomfs.cli.progress import progress_bar
 from dicomfs.cli.querying import conditions, pattern_option
 from dicomfs.cli.terminal import counted, note, size_text, write, write_json
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @archive_option
+@as_of_option
 @click.option("--output", "-o", type=PATH, metavar="DIR", help="The directory to write to.")
 @click.option("--zip", "target", type=PATH, metavar="FILE", help="Write one ZIP file instead.")
 @pattern_option("study-uid", "The studies of this Study Instance UID.")
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 def export_command(
     *,
     archive: Path,
+    as_of: str | None,
     output: Path | None,
     target: Path | None,
     everything: bool,
@@ -89,6 +92,9 @@ def export_command(
     the last one. It appears when it is whole and on the disk, is never written over another file, and is the same,
     byte for byte, whenever it is made of the same files with the same times.
 
+    --as-of writes what there was at a time, after the last commit by then, as a drive mounted with
+    --as-of shows it. An earlier state that nobody asked for before takes some time in a large archive.
+
     In a PATTERN, * stands for any text and ? for one character. Of several, all must be met.
 
     \b
@@ -96,6 +102,7 @@ def export_command(
       dicomfs export -a /srv/archive --study-uid 1.2.3 --output /media/usb
       dicomfs export --patient-id 4711 --output out --flatten
       dicomfs export --all --output /backup/plain
+      dicomfs export --all --as-of 2026-01-31T12:00:00Z --output /backup/january
       dicomfs export --all --layout dicomweb --output /srv/www/dicomweb
       dicomfs export --all --layout icore --output /media/usb --manifest
       dicomfs export --study-uid 1.2.3 --zip study.zip
@@ -122,14 +129,13 @@ def export_command(
         raise click.UsageError(f"--layout {layout} takes --all: parts are written of patients and dicomweb alone")
     if (output is None) == (target is None):
         raise click.UsageError("say where to write: --output DIR or --zip FILE")
-    from dicomfs.archive.archive import Archive
     from dicomfs.archive.query import Level, Query
     from dicomfs.cli.run import Interrupted
 
     where = _Where(output, target, manifest=manifest, private_tables=private_tables)
     query = Query(Level.INSTANCE, conditions(options))
     listener = _Listener(verbose=verbose, as_json=as_json)
-    with Archive.open(archive) as opened:
+    with open_archive(archive, as_of) as opened:
         try:
             if project is not None:
                 report = _export_view(opened, where, _project(opened, project), None, listener)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomfs.cli.options import archive_option, format_option, json_option
+from dicomfs.cli.opening import open_archive
+from dicomfs.cli.options import archive_option, as_of_option, format_option, json_option
 from dicomfs.cli.terminal import branches, counted, size_text, write, write_json_array, write_table
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @archive_option
+@as_of_option
 @format_option("tree", "table", "json")
 @click.option("--show-instances", is_flag=True, help="Also show every instance.")
 @json_option
-def list_command(*, archive: Path, output_format: str, show_instances: bool, as_json: bool) -> None:
+def list_command(*, archive: Path, as_of: str | None, output_format: str, show_instances: bool, as_json: bool) -> None:
     """List the patients, studies and series of an archive.
 
     A table has one line for each study, or for each instance with --show-instances. JSON is an array
@@ -35,10 +37,10 @@ def list_command(*, archive: Path, output_format: str, show_instances: bool, as_
       dicomfs list -a /srv/archive
       dicomfs list --format table
       dicomfs list --show-instances --json
+      dicomfs list --as-of 2026-01-31
     """
-    from dicomfs.archive.archive import Archive
 
-    with Archive.open(archive) as opened:
+    with open_archive(archive, as_of) as opened:
         if as_json or output_format == "json":
             write_json_array(_patients_json(opened, show_instances=show_instances))
         elif output_format == "table":

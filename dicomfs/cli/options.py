@@ -37,6 +37,16 @@ def archive_option(function: Function) -> Function:
     )(function)
 
 
+def as_of_option(function: Function) -> Function:
+    """Add --as-of: the archive as it was."""
+    return click.option(
+        "--as-of",
+        metavar="TIME",
+        help="Take the archive as it was then: 2026-01-31T12:00:00Z, 2026-01-31T12:00:00+01:00. Without an offset it "
+        "is local time, and a date alone means its first instant.",
+    )(function)
+
+
 def json_option(function: Function) -> Function:
     """Add --json: machine-readable output, and nothing else on stdout."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else on stdout.")(function)

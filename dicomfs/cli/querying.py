@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomfs.cli.options import Function, archive_option, format_option, json_option
+from dicomfs.cli.opening import open_archive
+from dicomfs.cli.options import Function, archive_option, as_of_option, format_option, json_option
 from dicomfs.cli.terminal import note, write, write_json_array, write_table
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def conditions(options: dict[str, str | None], where: Iterable[str] = ()) -> tup
 
 @click.command("query")
 @archive_option
+@as_of_option
 @pattern_option("patient-name", "Patient's name, as in the files: DOE^JANE.")
 @pattern_option("patient-id", "Patient ID.")
 @pattern_option("study-uid", "Study Instance UID.")
@@ -64,7 +66,14 @@ def conditions(options: dict[str, str | None], where: Iterable[str] = ()) -> tup
 @format_option("table", "json", "text")
 @json_option
 def query_command(
-    *, archive: Path, where: tuple[str, ...], level: str, output_format: str, as_json: bool, **options: str | None
+    *,
+    archive: Path,
+    as_of: str | None,
+    where: tuple[str, ...],
+    level: str,
+    output_format: str,
+    as_json: bool,
+    **options: str | None,
 ) -> None:
     """Find studies, series or instances.
 
@@ -85,11 +94,10 @@ def query_command(
       dicomfs query --where BodyPartExamined=CHEST --where 'KVP=1?0' --json
       dicomfs query --study-uid 1.2.3 --level instance --json | jq -r .[].path
     """
-    from dicomfs.archive.archive import Archive
     from dicomfs.archive.query import Level, Query, matches
 
     query = Query(Level(level), conditions(options, where))
-    with Archive.open(archive) as opened:
+    with open_archive(archive, as_of) as opened:
         _print(query, matches(opened, query), "json" if as_json else output_format)
 
 

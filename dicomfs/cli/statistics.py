@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomfs.cli.options import archive_option, format_option, json_option
+from dicomfs.cli.opening import open_archive
+from dicomfs.cli.options import archive_option, as_of_option, format_option, json_option
 from dicomfs.cli.terminal import Right, counted, size_text, write, write_json, write_table
 
 if TYPE_CHECKING:
@@ -19,24 +20,25 @@ if TYPE_CHECKING:
 
 @click.command("stats")
 @archive_option
+@as_of_option
 @format_option("text", "json")
 @json_option
-def stats_command(*, archive: Path, output_format: str, as_json: bool) -> None:
+def stats_command(*, archive: Path, as_of: str | None, output_format: str, as_json: bool) -> None:
     """Tell how much an archive holds, and what deduplication and compression saved.
 
     Bytes in are the sizes of all files imported. Deduplication saved the pixel data and large values
     that were in the archive already; compression saved the rest of the difference to bytes stored.
-    Earlier versions of replaced files count as well: they are still there.
+    Earlier versions of replaced files count as well: they are still there. With --as-of, what packs and
+    index take on the disk, and how much is in quarantine, are nevertheless those of now.
 
     \b
     Examples:
       dicomfs stats -a /srv/archive
       dicomfs stats --json | jq .bytes_stored
     """
-    from dicomfs.archive.archive import Archive
     from dicomfs.archive.stats import statistics
 
-    with Archive.open(archive) as opened:
+    with open_archive(archive, as_of) as opened:
         found = statistics(opened)
     if as_json or output_format == "json":
         write_json(_json(found))

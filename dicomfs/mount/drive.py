@@ -14,6 +14,7 @@ import pyfuse3
 import trio
 
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.as_of import AsOf
 from dicomfs.errors import MountError
 from dicomfs.mount import kernel, mapped, mountpoint
 from dicomfs.mount.operations import Operations
@@ -33,9 +34,17 @@ _GARBAGE: Final = 20_000
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def run(archive_path: Path, directory: Path, options: MountOptions, ready: Callable[[], None], *, debug: bool) -> None:
+def run(
+    archive_path: Path,
+    directory: Path,
+    options: MountOptions,
+    ready: Callable[[], None],
+    *,
+    as_of: AsOf | None = None,
+    debug: bool,
+) -> None:
     """Mount an archive, call `ready` when the drive answers, serve it until it is unmounted."""
-    archive = Archive.open(archive_path)
+    archive = Archive.open(archive_path, as_of)
     tree = Tree(archive, options.views, private=options.private, private_tables=options.private_tables)
     waiting = Waiting()
     operations = Operations(tree, options, waiting)
@@ -53,6 +62,7 @@ def run(archive_path: Path, directory: Path, options: MountOptions, ready: Calla
         orderly = drive.serve()
     finally:
         tree.close()
+        archive.release()
     if orderly:
         archive.close()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dicomfs.archive.as_of import parse_time
 from dicomfs.errors import UsageError
 from dicomfs.vfs.views import VIEWS
 
@@ -45,6 +46,8 @@ class MountOptions:
     noexec: bool = False
     private_tables: bool = False
     """Show what is private in projects also where other users may look; its modes let nobody but the owner read it."""
+    as_of_ns: int | None = None
+    """The moment, in ns since 1970, whose state of the archive is shown; None: now, and what is to come."""
     log: Path | None = None
     """Where the drive writes its log; None: to stderr in the foreground, else to syslog."""
 
@@ -66,7 +69,6 @@ _IGNORED: Final = frozenset(
 and what is read-only keeps no time of access."""
 _IGNORED_PREFIXES: Final = ("x-", "X-", "comment=")
 _REFUSED: Final = {
-    "as_of": "'as_of' is not available in this version: a drive shows the archive as it is now",
     "remount": "a drive cannot be remounted: unmount it with 'dicomfs umount', then mount it with other options",
 }
 _READ_ONLY: Final = "a dicomfs drive is read-only: leave out 'rw', or say 'ro'"
@@ -76,11 +78,12 @@ def parse(
     option_strings: Sequence[str],
     *,
     views: str | None = None,
+    as_of: str | None = None,
     private_tables: bool = False,
     log: Path | None = None,
     helper: bool = False,
 ) -> MountOptions:
-    """Read the values of `-o`, and `views` (parted by commas or colons); raise UsageError.
+    """Read the values of `-o`, and `views` (parted by commas or colons) and a time; raise UsageError.
 
     `helper` says that mount(8) calls us: it adds `rw` by itself where nobody said `ro`, and means
     no more by it than with a CD.
@@ -102,6 +105,8 @@ def parse(
             raise UsageError(_unknown(name, equals=bool(equals)))
     if views is not None:
         settings.update(_views("views", views))
+    if as_of is not None:
+        settings.update(_as_of("as_of", as_of))
     if private_tables:
         settings.update(_SWITCHES["private_tables"])
     return MountOptions(**settings, log=log)  # type: ignore[arg-type]  # each value was parsed for its field
@@ -124,6 +129,10 @@ def _views(name: str, value: str) -> dict[str, object]:
     if not _names(value):
         raise UsageError(f"mount option '{name}' needs names: views={':'.join(VIEWS)}, or one of them")
     return {name: _names(value)}
+
+
+def _as_of(_name: str, value: str) -> dict[str, object]:
+    return {"as_of_ns": parse_time(value)}
 
 
 def _owner(name: str, value: str) -> dict[str, object]:
@@ -173,6 +182,7 @@ _SWITCHES: Final[dict[str, dict[str, object]]] = {
 }
 _VALUES: Final[dict[str, Callable[[str, str], dict[str, object]]]] = {
     "views": _views,
+    "as_of": _as_of,
     "uid": _owner,
     "gid": _owner,
     "umask": _mask,

@@ -67,10 +67,13 @@ class Transaction(Protocol):
 class Index:
     """One open environment: many readers in many processes, one writer. May be shared by threads."""
 
-    def __init__(self, directory: Path, tables: Sequence[str], *, writable: bool, durable: bool = True) -> None:
+    def __init__(
+        self, directory: Path, tables: Sequence[str], *, writable: bool, durable: bool = True, fixed: bool = False
+    ) -> None:
         """Open the index; a writable one is made where there is none, with all its tables.
 
-        One that is not `durable` is on the disk only after `sync`.
+        One that is not `durable` is on the disk only after `sync`; one that is `fixed` is never written to again, by
+        anybody, so that its readers need not announce themselves.
         """
         import lmdb
 
@@ -82,7 +85,7 @@ class Index:
         fresh = not (directory / "data.mdb").exists()
         _refuse_cut(directory / "data.mdb")
         try:
-            self._env = self._open(directory, len(tables), writable=writable, durable=durable)
+            self._env = self._open(directory, len(tables), writable=writable, durable=durable, fixed=fixed)
             self._page_bytes: int = self._env.stat()["psize"]
             self.tables: dict[str, Table] = {
                 name: Table(self._env.open_db(name.encode(), create=writable)) for name in tables
@@ -103,7 +106,7 @@ class Index:
             self._env.reader_check()
 
     @staticmethod
-    def _open(directory: Path, tables: int, *, writable: bool, durable: bool) -> "lmdb.Environment":
+    def _open(directory: Path, tables: int, *, writable: bool, durable: bool, fixed: bool) -> "lmdb.Environment":
         import lmdb
 
         def environment(*, lock: bool) -> lmdb.Environment:
@@ -121,6 +124,8 @@ class Index:
                 lib_version=ENGINE,
             )
 
+        if fixed:
+            return environment(lock=False)
         try:
             return environment(lock=True)
         except lmdb.Error as error:

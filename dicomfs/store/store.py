@@ -59,6 +59,13 @@ class CommitPlace(NamedTuple):
         """Return the value of the commit table."""
         return _COMMIT.pack(*self)
 
+    @classmethod
+    def decode(cls, seq: int, value: bytes) -> "CommitPlace":
+        """Read a value of the commit table; raise Damaged where it is none."""
+        if len(value) != _COMMIT.size:
+            raise _damaged(f"of commit {seq}")
+        return cls(*_COMMIT.unpack(value))
+
 
 class PackState(NamedTuple):
     """What the index knows of a pack."""
@@ -77,19 +84,29 @@ class Store:
         *,
         writable: bool = False,
         new_index: Path | None = None,
+        earlier: Path | None = None,
+        live: Index | None = None,
     ) -> None:
         """Open the store below `root`; `tables` are those of the layer above.
 
-        `new_index` is where an index is to be made from the packs, which is not durable until `index.sync`.
+        `new_index` is where an index is to be made from the packs, which is not durable until `index.sync`. `earlier`
+        is where one lies of an earlier state (earlier.py): it says what there was, and the index of now, which is
+        `live` if this process has it open, where blobs lie.
         """
         self.root = root
         self.packs: PackDirectory = PackDirectory(root / "packs")
         self.blobs: BlobReader = BlobReader(self.packs)
         names = (*TABLES, *tables)
-        if new_index is None:
+        if earlier is not None:
+            self.index = Index(earlier, names, writable=False, fixed=True)
+        elif new_index is None:
             self.index = Index(root / "index", names, writable=writable)
         else:
             self.index = Index(new_index, names, writable=True, durable=False)
+        if earlier is None:
+            live = self.index
+        self.live: Index = live or Index(root / "index", TABLES, writable=False)
+        """The index that says where blobs lie: what was moved, or written again because it was hurt, is found."""
         self.blob_table: Table = self.index.tables["blob"]
         self.pack_table: Table = self.index.tables["pack"]
         self.commit_table: Table = self.index.tables["commit"]
@@ -120,17 +137,29 @@ class Store:
         """Return where a blob lies; raise Damaged where the index does not know it."""
         value = txn.get(blob, db=self.blob_table)
         if value is None:
-            raise Damaged(f"the index does not know blob {blob.hex()}; run 'dicomfs check'")
+            raise _unknown(blob)
         return locations.decode(value)
+
+    def find(self, blobs: Sequence[BlobId]) -> list[Location | None]:
+        """Return where blobs lie now, in a transaction of its own; None for each that the index does not know."""
+        live = self.live
+        with live.reading() as txn:
+            values = [txn.get(blob, db=live.tables["blob"]) for blob in blobs]
+        return [None if value is None else locations.decode(value) for value in values]
+
+    def find_one(self, blob: BlobId) -> Location:
+        """Return where a blob lies now; raise Damaged where the index does not know it."""
+        (location,) = self.find([blob])
+        if location is None:
+            raise _unknown(blob)
+        return location
 
     def commit_place(self, txn: Transaction, seq: int) -> CommitPlace:
         """Return where a commit record lies; raise Damaged where the index does not know it."""
         value = txn.get(KEY.pack(seq), db=self.commit_table)
         if value is None:
             raise Damaged(f"the index does not know commit {seq}; run 'dicomfs reindex'")
-        if len(value) != _COMMIT.size:
-            raise _damaged(f"of commit {seq}")
-        return CommitPlace(*_COMMIT.unpack(value))
+        return CommitPlace.decode(seq, value)
 
     def place_once_read(self, txn: Transaction, seq: int) -> CommitPlace:
         """Return the same as `commit_place` from memory, if it was asked for before: a commit never moves."""
@@ -198,11 +227,25 @@ class Store:
         if self.packs.drop_replaced():
             self.blobs.forget()
 
+    def follow(self) -> bool:
+        """Of an earlier state, look for blobs in the index of now if another one lies in its place; say whether."""
+        if self.live is self.index or not self.live.replaced():
+            return False
+        # Threads in the middle of something go on with the old one, which closes with the last of them.
+        self.live = Index(self.live.directory, TABLES, writable=False)
+        return True
+
     def close(self) -> None:
         """Close everything."""
         self.blobs.close()
         self.index.close()
+        if self.live is not self.index:
+            self.live.close()
         self.packs.close()
+
+
+def _unknown(blob: BlobId) -> Damaged:
+    return Damaged(f"the index does not know blob {blob.hex()}; run 'dicomfs check'")
 
 
 def _damaged(what: str) -> Damaged:

@@ -1,8 +1,8 @@
 """archive_index.json at the top of the layout `archive`: made anew when the archive has changed and somebody looks.
 
-An inode number is made of the layout's root and the number of the commit for which the index was made: a new index is
-another file, as one is that was written anew and renamed. While an import commits all the time, an index is good
-enough for a while after it was made: as long as making it took, and half a second at least.
+An inode number is made of the layout's root and the number of the commit for which the index was made, whose time it
+has: a new index is another file, as one is that was written anew and renamed. While an import commits all the time, an
+index is good enough for a while after it was made: as long as making it took, and half a second at least.
 """
 
 from time import monotonic
@@ -49,8 +49,9 @@ class _Held(NamedTuple):
 class ArchiveIndex(FilesAlone):
     """Provider of the indexes of those layouts that have one."""
 
-    def __init__(self, archive: "Archive", shelf: Shelf) -> None:
+    def __init__(self, archive: "Archive", shelf: Shelf, created_ns: int) -> None:
         self._archive = archive
+        self._created_ns = created_ns
         self._shelf = shelf
         self._held: dict[INode, _Held] = {}
         self._told: dict[INode, int] = {}
@@ -74,11 +75,10 @@ class ArchiveIndex(FilesAlone):
         found = archive_index.made(cache, root)
         if found is None:
             raise Damaged("the index of a layout that was made is not in the cache")
-        seq, path = found
-        status = path.stat()
         now_s = monotonic()
         good_until_s = now_s + max(GRACE_S, now_s - began_s)
-        self._held[root] = _Held(seq, str(path), status.st_size, status.st_mtime_ns, good_until_s)
+        size = found.path.stat().st_size
+        self._held[root] = _Held(found.seq, str(found.path), size, found.time_ns or self._created_ns, good_until_s)
 
     def entry(self, root: INode) -> Entry:
         """Return the index as an entry of its directory, the last one; raise NotReady."""

@@ -1,7 +1,8 @@
 """What the DICOMweb tree has at hand: bundles of documents, instances taken apart, pictures.
 
-Bundles and pictures lie in the archive's cache/, or, where that cannot be written, in a directory of this process that
-goes with it. What is not there is made by other processes (archive/makers.py), on demand.
+Bundles and pictures lie in the archive's cache/, or in that of the earlier state that is shown; where that cannot be
+written, in a directory of this process that goes with it. What is not there is made by other processes
+(archive/makers.py), on demand.
 """
 
 import os
@@ -61,6 +62,8 @@ class Shelf:
         self._parts: OrderedDict[int, Parts] = OrderedDict()
         self._cache: Path | None = None
         self._own: Path | None = None
+        self._state: Path | None = None
+        """The earlier state that the makers read, if it is one."""
         self._makers: Makers | None = None
         self._tried: set[tuple[str, int]] = set()
         """Bundles (kind, number) that were made anew because something was missing from them."""
@@ -190,21 +193,28 @@ class Shelf:
 
     def ready(self) -> tuple[Path, Makers]:
         """Return the directory to write to, and those who write there."""
+        former = None
         with self._lock:
-            if self._makers is None or self._cache is None:
+            if self._makers is None or self._cache is None or self._state != self._archive.state:
+                former, self._state = self._makers, self._archive.state
                 self._cache = self._place()
-                self._makers = Makers(self._archive.path, self._cache)
-            return self._cache, self._makers
+                self._makers = Makers(self._archive.path, self._cache, state=self._state)
+            found = self._cache, self._makers
+        if former is not None:
+            former.close()
+        return found
 
     def _place(self) -> Path:
         """Return a directory to write to: the archive's cache, or one of our own."""
-        cache = self._archive.path / "cache"
+        cache = self._archive.cache
         try:
             cache.mkdir(mode=0o700, exist_ok=True)
             with tempfile.TemporaryFile(dir=cache):
                 return cache
         except OSError:
             pass
+        if self._own is not None:
+            return self._own
         try:
             self._own = Path(tempfile.mkdtemp(prefix="dicomfs-cache-"))
         except OSError as error:

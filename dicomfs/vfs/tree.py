@@ -125,6 +125,8 @@ class Tree:
     ) -> None:
         """Show these views of an archive, or the default ones; raise UsageError for an unknown one.
 
+        An archive that is open in an earlier state has no quarantine, of which only that of now is known.
+
         `private` says that nobody but the owner can look into it, `private_tables` that what is private in projects
         is shown in any case.
         """
@@ -132,9 +134,10 @@ class Tree:
         self._views = tuple(views or ())
         self._private_tables = private or private_tables
         found = self._look()
-        names = chosen(self._views, list(found.layouts), list(found.projects), private=private)
+        past = archive.as_of is not None
+        names = chosen(self._views, list(found.layouts), list(found.projects), private=private, past=past)
         self._created_ns = int(datetime.fromisoformat(archive.settings.created).timestamp()) * 10**9
-        self._readme = TextFile(readme.text(names, default=not self._views))
+        self._readme = TextFile(readme.text(names, default=not self._views, state=self._state()))
         self._fixed_roots = {name.encode(): VIEWS[name].root for name in names if name in VIEWS and name != "projects"}
         self._fixed_links = sum(VIEWS[name].links_instances for name in names if name in VIEWS)
         self._has_all = any(name != "quarantine" and not is_projects(name) for name in names)
@@ -142,7 +145,7 @@ class Tree:
         # Who sees every original, and is the only one who looks, need not be kept from anything.
         partial = bool(self._views) and not (private and "patients" in names)
         self._places = Places(partial=partial, private=self._private_tables)
-        index = ArchiveIndex(archive, self._shelf)
+        index = ArchiveIndex(archive, self._shelf, self._created_ns)
         self._files = ProjectFiles(archive, self._shelf, self._places, private=self._private_tables)
         data = Omidb(archive, self._shelf)
         self._catalog = Catalog(archive, self._places, index, data, self._files, self._created_ns)
@@ -170,6 +173,13 @@ class Tree:
             self._fixed[QUARANTINE] = self._computed[COMPUTED_QUARANTINE] = quarantine
             self._providers.append(quarantine)
         self._statistics: Statistics | None = None
+
+    def _state(self) -> readme.State | None:
+        """Return which earlier state is shown, None where it is that of now."""
+        if self._archive.as_of is None:
+            return None
+        with self._archive.view() as view:
+            return readme.State(self._archive.as_of.time_ns, view.seq, view.commit_time_ns)
 
     def _look(self) -> "_Found":
         """Return the layouts that are on and the projects that were made, if they may be shown."""

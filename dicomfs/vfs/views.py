@@ -40,13 +40,20 @@ ONE_PROJECT: Final = "projects/"
 
 
 def chosen(
-    names: Sequence[str] = (), layouts: Sequence[str] = (), projects: Sequence[str] = (), *, private: bool
+    names: Sequence[str] = (),
+    layouts: Sequence[str] = (),
+    projects: Sequence[str] = (),
+    *,
+    private: bool,
+    past: bool = False,
 ) -> tuple[str, ...]:
     """Return the views to show: those named, or the default ones; raise UsageError for an unknown one.
 
     `layouts` are those that are on, `projects` the directories of those that are; `private` says that nobody but the
-    owner of the drive can look into it.
+    owner of the drive can look into it, and `past` that it shows an earlier state.
     """
+    if past and "quarantine" in names:
+        raise UsageError("'quarantine' is known as of now alone: leave it out of the views of an earlier state")
     for name in names:
         if name.startswith(ONE_PROJECT):
             _require_project(name.removeprefix(ONE_PROJECT), projects)
@@ -55,7 +62,8 @@ def chosen(
             raise UsageError(f"there is no view '{name}'; the views are: {known}; 'dicomfs layout add' makes more")
     if names:
         return tuple(dict.fromkeys(names))
-    return (*(name for name in DEFAULT if private or not VIEWS[name].private), *layouts)
+    shown = (name for name in DEFAULT if (private or not VIEWS[name].private) and not (past and name == "quarantine"))
+    return (*shown, *layouts)
 
 
 def is_projects(name: str) -> bool:

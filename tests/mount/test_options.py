@@ -30,6 +30,7 @@ ACCEPTED = {
         ["attr_timeout=1,entry_timeout=2.5,negative_timeout=0"],
         {"attr_timeout_s": 1.0, "entry_timeout_s": 2.5, "negative_timeout_s": 0.0},
     ),
+    "as_of": (["as_of=1970-01-01T00:00:02.5+00:00"], {"as_of_ns": 2_500_000_000}),
     "nonempty": (["nonempty"], {"nonempty": True}),
     "one_project": (["views=projects/DeID_a_20240101-000000"], {"views": ("projects/DeID_a_20240101-000000",)}),
     "private_tables": (["private_tables"], {"private_tables": True}),
@@ -37,7 +38,7 @@ ACCEPTED = {
 REFUSED = {
     "unknown": ("layout=x", "unknown mount option 'layout'"),
     "rw": ("rw", "read-only"),
-    "as_of": ("as_of=2024-01-01T00:00:00Z", "not available in this version"),
+    "as_of": ("as_of=2024-01-32", "not a time"),
     "remount": ("remount", "dicomfs umount"),
     "no_value": ("uid", "needs a value"),
     "a_value": ("noxattr=1", "takes no value"),

@@ -186,7 +186,7 @@ def test_what_is_made_follows_from_the_catalog_alone(archive_path: Path, tmp_pat
             archive_index.make(archive, cache, (root,))
         found = archive_index.made(cache, root)
         assert found is not None
-        texts.append(found[1].read_bytes())
+        texts.append(found.path.read_bytes())
     assert texts[0] == texts[1]
 
 
