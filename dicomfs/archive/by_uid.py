@@ -35,9 +35,17 @@ class ByUid(ByVersion):
         prefix = PAIR.pack(study, series) if series else U64.pack(study)
         return self._keys("hidden", prefix, prefix)
 
+    def study_identified(self, study_instance_uid: str) -> int | None:
+        """Return the number of the study with this StudyInstanceUID, whether anything is shown of it or not."""
+        return self._identified("study", 0, study_instance_uid)
+
+    def all_series_of(self, study: int) -> Iterator[int]:
+        """Walk the numbers of a study's series, those too of which nothing is shown."""
+        return self._below("under", study)
+
     def study_with_uid(self, study_instance_uid: str) -> int | None:
         """Return the number of the study with this StudyInstanceUID, None where nothing is shown of it."""
-        found = self._identified("study", 0, study_instance_uid)
+        found = self.study_identified(study_instance_uid)
         return found if found is not None and self._has_instances("study", found) else None
 
     def series_with_uid(self, study: int, series_instance_uid: str) -> int | None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dicomfs.archive import fold_versions, tables
 from dicomfs.archive.fold_versions import COUNTS, Past
@@ -19,6 +19,8 @@ class Event(NamedTuple):
     op: str
     by: str
     reason: str
+    run: str
+    """The import that made it, by its directory in runs/; of other commits ''."""
     edit: dict[str, object] | None
     """What was asked, of an edit."""
     counts: dict[str, int]
@@ -52,9 +54,9 @@ class ByVersion(Reading):
         for seq in self._numbers("log", after):
             yield self.event(seq)
 
-    def events_of(self, study: int) -> Iterator[Event]:
-        """Walk the commits that did something with instances of a study, in their order, with what they did there."""
-        for seq in self._below("history", study):
+    def events_of(self, study: int, after: int = 0) -> Iterator[Event]:
+        """Walk the commits past a number that did something with instances of a study, with what they did there."""
+        for seq in self._below("history", study, after):
             counts = json.loads(self._get("history", study, seq))
             yield self.event(seq)._replace(counts=counts)
 
@@ -68,7 +70,18 @@ class ByVersion(Reading):
             counts = {what: int(held[what]) for what in COUNTS if what in held}
             time_ns = self._store.commit_place(self._txn, seq).time_ns
             return Event(
-                seq, time_ns, str(held["op"]), str(held["by"]), str(held.get("reason", "")), held.get("edit"), counts
-            )
+                seq, time_ns, str(held["op"]), str(held["by"]), str(held.get("reason", "")), str(held.get("run", "")),
+                held.get("edit"), counts,
+            )  # fmt: skip
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Damaged("the index has a damaged record of a commit; run 'dicomfs reindex'") from error
+
+    def records(self, seq: int) -> dict[str, Any]:
+        """Return a commit's JSON, read from its pack; raise Damaged."""
+        try:
+            held = json.loads(self._store.read_meta(self._store.commit_place(self._txn, seq)))
+        except (ValueError, RecursionError) as error:
+            raise Damaged(f"the JSON of commit {seq} is damaged; run 'dicomfs check'") from error
+        if not isinstance(held, dict):
+            raise Damaged(f"the JSON of commit {seq} is not as dicomfs writes it")
+        return held

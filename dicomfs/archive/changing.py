@@ -66,8 +66,8 @@ class Changing(Committing):
         self._series.add(placed.series)
         return placed
 
-    def restore(self, ino: int) -> None:
-        """Bring an earlier version back, in the place of what it was replaced by, if that is shown.
+    def restore(self, ino: int, instead: int = 0) -> None:
+        """Bring an earlier version back, in the place of what it was replaced by, if that is shown, or of `instead`.
 
         Raise Refused for one that is shown, or whose place an instance has that was not made of it.
         """
@@ -75,7 +75,7 @@ class Changing(Committing):
         past = view.past(ino)
         if past is None:
             raise Refused(f"instance {ino} is shown already")
-        replaces = self._successor(ino)
+        replaces = self._successor(ino) or instead
         inode = view.instance_inode(ino)
         levels = self._levels(ino)
         said = levels.patient | levels.study | levels.series

@@ -52,9 +52,9 @@ class Fold(LevelsFold):
         self._projects = ProjectFold(txn, held, seq, time_ns, self._tree)
         self._displaced: list[int] = []
 
-    def said(self, reason: str, edit: object) -> None:
-        """Take note of why the commit is made, and of what was asked."""
-        self._versions.said(reason, edit)
+    def said(self, reason: str, edit: object, run: str) -> None:
+        """Take note of why the commit is made, of what was asked, and of the import that makes it."""
+        self._versions.said(reason, edit, run)
 
     def directory(self, ino: int, identity: str, parent: int, name: str) -> None:
         """Add a directory under the name that was claimed for it."""
@@ -250,7 +250,7 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
         floors.put(store, txn, told)
     for key in LEFT_OUT:
         records.setdefault(key, [])
-    fold.said(records["reason"] or "", records["edit"] or None)
+    fold.said(records["reason"] or "", records["edit"] or None, records["run"] or "")
     for layout in records["layouts"]:
         fold.layout(*layout)
     mending.rename_projects(txn, store.index.tables, records)

@@ -2,7 +2,7 @@
 
 The parts of a commit's JSON that only archives that were changed have:
 
-    {"reason": text, "edit": {what was asked}, "deleted": [ino],
+    {"reason": text, "run": name in runs/, "edit": {what was asked}, "deleted": [ino],
      "restored": [[ino, parent, name, replaces, attributes]],
      "restated": [["series", [[number, attributes]]],
                   ["studies", [[number, patient, [patients], attributes, [modalities], mixed]]],
@@ -18,7 +18,7 @@ from dicomfs.archive.tables import NOWHERE, PAIR, TRIPLE, U64
 from dicomfs.errors import Damaged
 from dicomfs.store.index import Table, Transaction
 
-KEYS: Final = ("reason", "edit", "deleted", "restored", "restated", "renamed")
+KEYS: Final = ("reason", "run", "edit", "deleted", "restored", "restated", "renamed")
 
 Counted: TypeAlias = dict[str, int]
 IMPORTED, REPLACED, LEFT, DELETED, RESTORED = COUNTS = ("imported", "replaced", "left", "deleted", "restored")
@@ -71,13 +71,13 @@ class VersionFold:
         self._txn = txn
         self._tables = held
         self._seq = seq
-        self._reason = ""
+        self._reason = self._run = ""
         self._edit: object = None
         self._studies: dict[int, Counted] = {}
 
-    def said(self, reason: str, edit: object) -> None:
-        """Take note of why the commit was made, and of what was asked."""
-        self._reason, self._edit = reason, edit
+    def said(self, reason: str, edit: object, run: str) -> None:
+        """Take note of why the commit was made, of what was asked, and of the import that made it."""
+        self._reason, self._edit, self._run = reason, edit, run
 
     def count(self, study: int, what: str) -> None:
         """Count an instance of a study, with which this was done."""
@@ -150,6 +150,8 @@ class VersionFold:
         told: dict[str, object] = {"op": op, "by": by}
         if self._reason:
             told["reason"] = self._reason
+        if self._run:
+            told["run"] = self._run
         if self._edit is not None:
             told["edit"] = self._edit
         self._txn.put(U64.pack(self._seq), encode(told | _ordered(sums)), db=self._tables["log"])

@@ -154,6 +154,7 @@ class _Coordinator:
         self._claims = Claims(store)
         self._bases: dict[bytes, Base] = {}
         self._by = who()
+        self._run = "" if results.run is None else results.run.directory.name
         self._last_time_ns = 0
         self._refused = self._present = self._deleted = self._returns = False
         self._earlier = 0
@@ -211,6 +212,8 @@ class _Coordinator:
 
     def _commit(self) -> None:
         if self._writer.pending_bytes:
+            self._records.run = self._run
+            self._fold.said("", None, self._run)
             self._fold.finish("import", self._by)
             self._writer.commit(self._records.encode("import", self._by), self._time_ns)
             self._last_time_ns = self._time_ns
@@ -223,11 +226,13 @@ class _Coordinator:
         """Bring back what was deleted and arrived again."""
         opened = Opened(self._store, self._writer, self._by)
         changing = Changing(self._root, opened, "restore", "it arrived again")
+        changing.records.run = self._run
         for ino in self._returning:
             changing.restore(ino)
         changing.restate()
         changing.commit()
         self._returning = []
+        self._claims = Claims(self._store)  # which knew what patients, studies and series were said to be
         self._last_time_ns = View(self._store, self._writer.txn).commit_time_ns
         self._begin_commit()
 

@@ -67,7 +67,7 @@ class Records:
         self.derived: list[DerivedRow] = []
         self.withheld: list[tuple[int, int, str]] = []
         self.attachments: list[tuple[int, str, str, str, str, int]] = []
-        self.reason = ""
+        self.reason = self.run = ""
         self.edit: object = None
         self.deleted: list[int] = []
         self.restored: list[RestoredRow] = []

@@ -41,7 +41,7 @@ a directory's or an instance's number is its inode number.
     past      u64 ino                    JSON Past (fold_versions.py): where an instance or a derived file lay that is
                                          in no tree any more
     emptied   u64 patient                empty: patients of whom nothing is shown any more
-    log       u64 seq                    JSON {"op", "by", "reason", "edit", and counts of instances}
+    log       u64 seq                    JSON {"op", "by", "reason", "run", "edit", and counts of instances}
     history   u64 study, u64 seq         JSON counts of instances: commits that did something with a study
     change    u64 seq                    JSON {"directories": [ino], "removed": [[parent, name]],
                                          "studies": [number], "series": [number], "displaced": [ino]}
