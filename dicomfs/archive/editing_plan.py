@@ -32,8 +32,8 @@ NEW: Final = "new"
 _IDENTITY: Final = (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID)
 _UNDECODED: Final = re.compile("[\ufffd\ud800-\udfff]")
 
-# Attributes that identify and describe; of each level those of type 2 first, which are emptied where the target has none,
-# and then those of type 3, which are removed (PS3.3 C.7.1.1, C.7.2.1, C.7.3.1).
+# Attributes that identify and describe; of each level those of type 2 first, which are emptied where the target has
+# none, and then those of type 3, which are removed (PS3.3 C.7.1.1, C.7.2.1, C.7.3.1).
 _PATIENT: Final = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 _PATIENT_MORE: Final = (
     "IssuerOfPatientID", "TypeOfPatientID", "PatientBirthTime", "OtherPatientIDs", "OtherPatientNames",
@@ -186,8 +186,13 @@ class _Planning:
             one for one in select(self._archive, selection) if self._is_of(one.ino, patient_id, told)
         )  # fmt: skip
         self._take_over(first.ino, _PATIENT, _PATIENT_MORE)
-        self._remove |= {tag for tag in map(keyword_tag, _PATIENT_SEQUENCES) if tag not in self._explicit}
-        self._patients.add(number)
+        self._join({number})
+
+    def _join(self, patients: Iterable[int]) -> None:
+        """Take note of the patients that what is chosen is to be of."""
+        if not self._patients.issuperset(patients):
+            self._remove |= {tag for tag in map(keyword_tag, _PATIENT_SEQUENCES) if tag not in self._explicit}
+        self._patients.update(patients)
 
     def _is_of(self, ino: int, patient_id: str, issuer: str) -> bool:
         return [one or "" for one in values_of(self._archive, ino, ("PatientID", "IssuerOfPatientID"))] == [
@@ -257,7 +262,7 @@ class _Planning:
             return False
         first = next(iter(view.series_of(target)))
         self._take_over(self._first(first.key), (*_PATIENT, *_STUDY), (*_PATIENT_MORE, *_STUDY_MORE))
-        self._patients |= set(view.study(target).patients)
+        self._join(view.study(target).patients)
         return True
 
     def _put(

@@ -14,7 +14,7 @@ from dicomfs.archive.derivers import Work
 from dicomfs.archive.editing import Edited, Editor, uids_only
 from dicomfs.archive.splitting import Levels, Row
 from dicomfs.dicom.attributes import SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
-from dicomfs.dicom.edit import Changes
+from dicomfs.dicom.edit import Changes, Sought
 from dicomfs.dicom.encoding import shown
 from dicomfs.dicom.values import texts_of
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
 def _begin_with(archive: Archive, told: tuple[object, ...]) -> Maker:
     changes = Changes.from_json(json.loads(str(told[0])))
     referring = uids_only(changes)
-    uids = frozenset(changes.uids)
+    uids = Sought(changes.uids)
     editor = Editor(archive)
     shows = bool(told[1])
 
