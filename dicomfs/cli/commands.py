@@ -28,6 +28,7 @@ _COMMANDS = {
     "delete": "deleting",
     "restore": "deleting",
     "history": "past",
+    "edit": "editing",
     "check": "checking",
     "stats": "statistics",
     "reindex": "reindexing",
