@@ -23,7 +23,7 @@ from dicomfs.store.store import CommitPlace, Store
 
 if TYPE_CHECKING:
     from dicomfs.archive.as_of import AsOf
-    from dicomfs.archive.past import Past
+    from dicomfs.archive.earlier import Earlier
 
 NO_BASE: Final = bytes(32)
 MAX_HEADER: Final = 1 << 28
@@ -50,12 +50,12 @@ class _Base(NamedTuple):
 class Archive:
     """One archive, read only. May be shared by threads; one in a process for each archive."""
 
-    def __init__(self, path: Path, settings: Settings, store: Store, past: "Past | None" = None) -> None:
-        """Read what a store holds; `past` is the earlier state that its index is of, if it is of one."""
+    def __init__(self, path: Path, settings: Settings, store: Store, earlier: "Earlier | None" = None) -> None:
+        """Read what a store holds; `earlier` is the earlier state that its index is of, if it is of one."""
         self.path = path
         self.settings = settings
         self._store = store
-        self._past = past
+        self._earlier = earlier
         self._lock = threading.Lock()
         self._bases: OrderedDict[bytes, _Base] = OrderedDict()
         self._bases_bytes = 0
@@ -95,18 +95,18 @@ class Archive:
         settings = settings_file.read(path)
         if as_of is None:
             return cls(path, settings, Store(path, tables.TABLES))
-        from dicomfs.archive.past import Past
+        from dicomfs.archive.earlier import Earlier
 
-        past, store = Past.open(path, as_of, on_progress)
-        return cls(path, settings, store, past)
+        earlier, store = Earlier.open(path, as_of, on_progress)
+        return cls(path, settings, store, earlier)
 
     @classmethod
     def open_state(cls, path: Path, state: Path) -> "Archive":
         """Open an archive in the state in a directory (`state`) that another process, which uses it, sees to."""
-        from dicomfs.archive.past import Past
+        from dicomfs.archive.earlier import Earlier
 
-        past, store = Past.given(path, state)
-        return cls(path, settings_file.read(path), store, past)
+        earlier, store = Earlier.given(path, state)
+        return cls(path, settings_file.read(path), store, earlier)
 
     def __enter__(self) -> Self:
         return self
@@ -122,17 +122,17 @@ class Archive:
     @property
     def as_of(self) -> "AsOf | None":
         """The moment of the state that is open; None: it is that of now, which changes."""
-        return None if self._past is None else self._past.as_of
+        return None if self._earlier is None else self._earlier.as_of
 
     @property
     def state(self) -> Path | None:
         """Where an earlier state lies, for processes that work for this one (`open_state`); `refresh` may move it."""
-        return None if self._past is None else self._past.state.directory
+        return None if self._earlier is None else self._earlier.state.directory
 
     @property
     def cache(self) -> Path:
         """Where documents and pictures of this state are kept."""
-        return self.path / "cache" if self._past is None else self._past.state.cache
+        return self.path / "cache" if self._earlier is None else self._earlier.state.cache
 
     def view(self) -> "Viewing":
         """Give one state of the catalog, for as long as the `with` block lasts; never across an await."""
@@ -231,7 +231,7 @@ class Archive:
         That of an earlier state is made anew by a thread, if that is necessary, and the old one is used meanwhile.
         Files that are open stay so: the packs are the same.
         """
-        store = self._renewed() if self._past is None else self._past.refresh(self._store)
+        store = self._renewed() if self._earlier is None else self._earlier.refresh(self._store)
         if store is None:
             return False
         # Files that are open and threads in the middle of something go on with the old store, which closes
@@ -251,8 +251,8 @@ class Archive:
 
     def release(self) -> None:
         """Let an earlier state be removed; files that are open stay so."""
-        if self._past is not None:
-            self._past.release()
+        if self._earlier is not None:
+            self._earlier.release()
 
     def close(self) -> None:
         """Close the archive; files that are open become unusable."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from dicomfs.errors import Damaged, Refused, UsageError
+from dicomfs.store.earlier import Known, meta_value
 from dicomfs.store.index import Index
-from dicomfs.store.past import Known, meta_value
 
 FORGOT: Final = b"forgot"
 """In the meta table: of what was replaced before this time (decimal, in ns since 1970), not all is kept any more."""

@@ -173,7 +173,7 @@ def settle(store: Store, old: Before | None, *, doubt: bool, hurt: list[int]) ->
     """
     from dicomfs.archive.committing import FARTHEST_NS
     from dicomfs.archive.fold import fold_meta
-    from dicomfs.store.past import known
+    from dicomfs.store.earlier import known
     from dicomfs.store.writer import Writer
 
     with store.index.reading() as txn:

@@ -5,7 +5,7 @@
         lock       held (flock, shared) by those who use it; its mtime is when the last of them came
         cache/     documents and pictures of this state, as the archive's cache/ has those of now
 
-The mark says where the commits lay that it was folded from (store/past.py): where that is no longer so, because
+The mark says where the commits lay that it was folded from (store/earlier.py): where that is no longer so, because
 `gc` wrote them anew or a pack was lost, the state is of no use. A state is made under a temporary name, with a dot in
 front; two that make the same one at once make the same, and one of them goes. Who may not write to the archive makes
 one in a temporary directory of its own, which goes when it is no longer used.
@@ -27,8 +27,8 @@ import dicomfs
 from dicomfs.archive import tables
 from dicomfs.archive.outcome import OnProgress, Progress
 from dicomfs.errors import StorageFull
-from dicomfs.store import past
-from dicomfs.store.past import Known
+from dicomfs.store import earlier
+from dicomfs.store.earlier import Known
 from dicomfs.store.store import Store
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def name_of(commits: Sequence[Known], seq: int) -> str:
     """Return the name of the state after commit `seq` (0: before the first) of those that there are."""
     # A commit that was lost with its pack since is left out, as those are that were lost before.
     last = max((commit.seq for commit in commits if commit.seq <= seq), default=0)
-    return f"{seq}-{past.marks(_VERSION, commits, {last})[last]}"
+    return f"{seq}-{earlier.marks(_VERSION, commits, {last})[last]}"
 
 
 def use(archive_path: Path, commits: Sequence[Known], seq: int, on_progress: OnProgress | None = None) -> State:
@@ -237,7 +237,7 @@ def _make(home: Path, making: Path, commits: Sequence[Known], seq: int, on_progr
                 if on_progress is not None:
                     on_progress(Progress(done, len(left), 0, 0))
 
-            past.fold_known(store, left, fold, on_commit)
+            earlier.fold_known(store, left, fold, on_commit)
             store.index.sync()
         finally:
             store.close()
@@ -266,7 +266,7 @@ def _begin(home: Path, making: Path, commits: Sequence[Known], seq: int) -> int:
 def _true(home: Path, commits: Sequence[Known]) -> set[str]:
     """Return the names of those states that are folds of the commits as they lie now."""
     names = set(_names(home))
-    marks = past.marks(_VERSION, commits, {int(name.partition("-")[0]) for name in names})
+    marks = earlier.marks(_VERSION, commits, {int(name.partition("-")[0]) for name in names})
     return names.intersection(f"{seq}-{mark}" for seq, mark in marks.items())
 
 

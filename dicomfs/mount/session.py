@@ -35,7 +35,7 @@ def mount(
     stay = foreground or debug
     as_of = None
     if options.as_of_ns is not None:
-        from dicomfs.archive.past import prepare
+        from dicomfs.archive.earlier import prepare
 
         with progress() as on_progress:
             as_of = prepare(archive, options.as_of_ns, on_progress)

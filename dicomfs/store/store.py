@@ -84,26 +84,26 @@ class Store:
         *,
         writable: bool = False,
         new_index: Path | None = None,
-        past: Path | None = None,
+        earlier: Path | None = None,
         live: Index | None = None,
     ) -> None:
         """Open the store below `root`; `tables` are those of the layer above.
 
-        `new_index` is where an index is to be made from the packs, which is not durable until `index.sync`. `past` is
-        where one lies of an earlier state (past.py): it says what there was, and the index of now where blobs lie,
-        which is `live` if this process has it open.
+        `new_index` is where an index is to be made from the packs, which is not durable until `index.sync`. `earlier`
+        is where one lies of an earlier state (earlier.py): it says what there was, and the index of now, which is
+        `live` if this process has it open, where blobs lie.
         """
         self.root = root
         self.packs: PackDirectory = PackDirectory(root / "packs")
         self.blobs: BlobReader = BlobReader(self.packs)
         names = (*TABLES, *tables)
-        if past is not None:
-            self.index = Index(past, names, writable=False, fixed=True)
+        if earlier is not None:
+            self.index = Index(earlier, names, writable=False, fixed=True)
         elif new_index is None:
             self.index = Index(root / "index", names, writable=writable)
         else:
             self.index = Index(new_index, names, writable=True, durable=False)
-        if past is None:
+        if earlier is None:
             live = self.index
         self.live: Index = live or Index(root / "index", TABLES, writable=False)
         """The index that says where blobs lie: what was moved, or written again because it was hurt, is found."""

@@ -21,20 +21,22 @@ from dicomfs.archive.archive import Archive
 from dicomfs.archive.as_of import AsOf, parse_time, time_text
 from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.check import check
+from dicomfs.archive.earlier import Earlier, prepare
 from dicomfs.archive.layouts import switch_off, switch_on
-from dicomfs.archive.past import Past, prepare
 from dicomfs.archive.project_definition import Definition
 from dicomfs.archive.rebuild import reindex
 from dicomfs.errors import Damaged, NotFound, Refused, UsageError
-from dicomfs.store.past import known
+from dicomfs.store.earlier import known
 from dicomfs.store.store import Store
 from dicomfs.vfs.node import ROOT, waited
 from dicomfs.vfs.tree import Tree
-from tests.archive.importing import add, tables
+from dicomfs.vfs.web_numbers import is_web
+from tests.archive.importing import add, tables, tree
 from tests.archive.project_scenes import DEID, create, numbered
 from tests.archive.projecting import commit
 from tests.archive.test_attachments import NBSS
 from tests.archive.test_repair import hurt
+from tests.archive.versions import delete, restore
 from tests.builders import make_instance
 
 if TYPE_CHECKING:
@@ -77,7 +79,9 @@ def shown(tree: Tree, ino: int = ROOT, path: str = "") -> dict[str, Shown]:
         if is_directory:
             found |= shown(tree, child, f"{below}/")
         digested = "" if is_directory else digest(tree, child)
-        found[below] = Shown(child, node.nlink, node.size, node.mtime_ns, digested)
+        # Numbers of documents tell how they were made, from an earlier one or from nothing.
+        number = 0 if is_web(child) and name.endswith(b".gz") else child
+        found[below] = Shown(number, node.nlink, node.size, node.mtime_ns, digested)
     return found
 
 
@@ -138,6 +142,12 @@ def the_same(found: State, before: State) -> None:
         assert found.files[path] == node, path
 
 
+def deleted(path: Path) -> list[int]:
+    """Return the instances that were deleted."""
+    with Archive.open(path) as archive, archive.view() as view:
+        return [ino for ino in view.inodes() if (past := view.past(ino)) is not None and not past.by]
+
+
 def test_every_state_is_shown_as_it_was(archive_path: Path, tmp_path: Path) -> None:
     first = make_instance(number=1, rows=16, columns=16)
     other = make_instance(number=1, rows=16, columns=16, seed="other")
@@ -151,6 +161,8 @@ def test_every_state_is_shown_as_it_was(archive_path: Path, tmp_path: Path) -> N
         lambda: add(archive_path, make_instance(number=1, rows=16, columns=16, seed="new"), on_conflict="replace"),
         lambda: attachments.attach(archive_path, "DFS-1", NBSS, "nbss.json"),
         lambda: switch_off(archive_path, "counted"),
+        lambda: delete(archive_path, max(tree(archive_path))),
+        lambda: restore(archive_path, max(ino for ino in deleted(archive_path))),
         lambda: projects.remove(archive_path, "own"),
     ]
     recorded = []
@@ -187,11 +199,22 @@ def test_random_histories(archive_path: Path, seed: int) -> None:
         except (NotFound, UsageError):
             switch_on(archive_path, name, COUNTED if name == "counted" else built_in()[name])
 
+    def withdraw() -> None:
+        files = sorted(tree(archive_path))
+        if files:
+            delete(archive_path, *chosen.sample(files, chosen.randint(1, len(files))))
+
+    def bring_back() -> None:
+        gone = deleted(archive_path)
+        if gone:
+            restore(archive_path, *gone[: chosen.randint(1, len(gone))])
+
     def project() -> None:
         create(archive_path, f"p{chosen.randint(0, 10**9)}", live=chosen.random() < 0.5)
 
     operations: list[Callable[[], object]] = [
-        partial(put, "keep"), partial(put, "replace"), layout, project, partial(reindex, archive_path),
+        partial(put, "keep"), partial(put, "replace"), withdraw, bring_back, layout, project,
+        partial(reindex, archive_path),
     ]  # fmt: skip
     put("keep")
     recorded: list[State] = []
@@ -412,7 +435,7 @@ def test_two_at_once_make_the_same_state(archive_path: Path) -> None:
     numbered(archive_path, 1, 2, 3)
     state = now(archive_path, walk=False)
     script = (
-        "import sys; from pathlib import Path; from dicomfs.archive.past import prepare\n"
+        "import sys; from pathlib import Path; from dicomfs.archive.earlier import prepare\n"
         f"assert prepare(Path(sys.argv[1]), {state.time_ns}).seq == {state.seq}"
     )
     makers = [subprocess.Popen([sys.executable, "-c", script, archive_path]) for _ in range(3)]
@@ -425,7 +448,7 @@ def test_progress_is_told(archive_path: Path) -> None:
     for number in (1, 2, 3):
         numbered(archive_path, number)
     told: list[Any] = []
-    found, store = Past.open(archive_path, AsOf(2**62), told.append)
+    found, store = Earlier.open(archive_path, AsOf(2**62), told.append)
     store.close()
     found.release()
     assert [(one.files_done, one.files_total) for one in told] == [(1, 3), (2, 3), (3, 3)]

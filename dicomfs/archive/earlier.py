@@ -13,7 +13,7 @@ from dicomfs.archive.as_of import AsOf
 from dicomfs.archive.outcome import OnProgress, Progress
 from dicomfs.archive.states import State
 from dicomfs.errors import ArchiveMissing, Damaged, Refused
-from dicomfs.store import past
+from dicomfs.store import earlier
 from dicomfs.store.index import Index
 from dicomfs.store.store import TABLES, Store
 
@@ -23,18 +23,18 @@ _AGAIN_S: Final = 60.0
 
 
 def prepare(archive_path: Path, time_ns: int, on_progress: OnProgress | None = None) -> AsOf:
-    """Have the state of a moment made, for a process that is about to open it; raise what `Past.open` does.
+    """Have the state of a moment made, for a process that is about to open it; raise what `Earlier.open` does.
 
     A directory that it names is the caller's to discard, unless that process opens it.
     """
-    found, store = Past.open(archive_path, AsOf(time_ns), on_progress)
+    found, store = Earlier.open(archive_path, AsOf(time_ns), on_progress)
     store.close()
     private = found.state.directory if found.state.private else None
     found.state.release(keep=True)
     return AsOf(time_ns, found.seq, private)
 
 
-class Past:
+class Earlier:
     """Which earlier state of an archive is open. Belongs to one thread, but for what makes the state anew."""
 
     def __init__(self, archive_path: Path, as_of: AsOf, seq: int, state: State, *, follows: bool) -> None:
@@ -102,7 +102,7 @@ class Past:
         return None
 
     def _is_true(self, live: Index, state: State) -> bool:
-        return state.is_there and state.name == states.name_of(past.known(live), self.seq)
+        return state.is_there and state.name == states.name_of(earlier.known(live), self.seq)
 
     def _begin(self, live: Index) -> None:
         making = self._making = Future[State]()
@@ -132,7 +132,7 @@ class Past:
             state.release()
             self._again_s = 0.0
             return None
-        found = Store(self._path, tables.TABLES, past=state.directory, live=store.live)
+        found = Store(self._path, tables.TABLES, earlier=state.directory, live=store.live)
         former, self.state, self._stale = self.state, state, False
         former.release()
         if former.directory != state.directory:
@@ -150,7 +150,7 @@ class Past:
 
 def _found(archive_path: Path, live: Index, as_of: AsOf, on_progress: OnProgress | None) -> tuple[int, State]:
     moments.refuse_forgotten(live, as_of.time_ns)
-    commits = past.known(live)
+    commits = earlier.known(live)
     seq = moments.last_by(commits, as_of.time_ns) if as_of.seq is None else as_of.seq
     if as_of.directory is not None:
         return seq, states.adopt(as_of.directory, commits, seq)
@@ -158,4 +158,4 @@ def _found(archive_path: Path, live: Index, as_of: AsOf, on_progress: OnProgress
 
 
 def _store(archive_path: Path, state: State) -> Store:
-    return Store(archive_path, tables.TABLES, past=state.directory)
+    return Store(archive_path, tables.TABLES, earlier=state.directory)
