@@ -318,7 +318,12 @@ def test_a_state_is_made_anew_where_packs_were_written_anew(archive_path: Path) 
         assert first == before.files
         state = archive.state
         other_process(archive_path, move)
+        # Nobody looked for changes yet: the packs would still be needed.
+        assert not archive.refresh()
+        live = known(archive.store.live)
+        assert [(kept.directory, kept.in_use) for kept in states.outdated(archive_path, live)] == [(state, True)]
         assert renewed(archive)
+        assert states.outdated(archive_path, live) == []
         assert archive.state != state
         assert shown(tree) == before.files
         assert [kept.in_use for kept in states.states(archive_path)] == [True]
