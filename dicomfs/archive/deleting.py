@@ -191,7 +191,7 @@ def _version(view: View, selection: Selection, text: str) -> list[_Back]:
     if text.isdecimal() and len(text) < _SHORTEST_DIGEST:
         chosen = numbers[int(text) - 1 : int(text)] if int(text) else []
     elif len(text) >= _SHORTEST_DIGEST and _DIGITS.issuperset(text):
-        chosen = [ino for ino in numbers if view.instance_inode(ino).sha256.hex().startswith(text)]
+        chosen = _with_digest(view, numbers, text)
     else:
         raise UsageError(
             f"'{text}' is no version: give its number, or the first {_SHORTEST_DIGEST} or more digits of its SHA-256"
@@ -205,6 +205,16 @@ def _version(view: View, selection: Selection, text: str) -> list[_Back]:
         raise Refused("this version is shown already")
     since = [] if past.by else _since(view, _uid(view, ino), past.seq)
     return [_Back(ino, since[0] if since else 0)]
+
+
+def _with_digest(view: View, numbers: list[int], beginning: str) -> list[int]:
+    """Return the versions whose SHA-256 begins so; of several that are the same file, the one shown or the last."""
+    found: dict[bytes, int] = {}
+    for ino in numbers:
+        digest = view.instance_inode(ino).sha256
+        if digest.hex().startswith(beginning) and not (digest in found and _is_shown(view, found[digest])):
+            found[digest] = ino
+    return list(found.values())
 
 
 def _taken_out(view: View, seq: int) -> _Plan:

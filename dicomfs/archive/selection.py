@@ -55,7 +55,7 @@ def versions(view: View, selection: Selection) -> list[int]:
         if uids:
             whose = " of this patient" if selection.patient_id else ""
             among = " among what else is named" if sum(map(bool, named)) > 1 else ""
-            raise NotFound(f"the archive has no {word} {min(uids)}{whose}{among}; nothing was done")
+            raise NotFound(f"the archive has no {word} {min(uids)}{whose}{among}")
     return sorted(found)
 
 
