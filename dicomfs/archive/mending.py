@@ -69,9 +69,7 @@ def rename_projects(txn: Transaction, held: Mapping[str, Table], records: _Rows)
         row[1] = _free(txn, held, tables.ROOT_PROJECTS, str(row[1]), str(row[0]), set())
 
 
-def _free(
-    txn: Transaction, held: Mapping[str, Table], parent: int, name: str, identity: str, mine: set[int]
-) -> str:
+def _free(txn: Transaction, held: Mapping[str, Table], parent: int, name: str, identity: str, mine: set[int]) -> str:
     """Return the first candidate that nobody has, or one of these nodes, which give it up or have it already."""
     for candidate in candidates(name, identity):
         taken = txn.get(tables.name_key(parent, candidate.encode()), db=held["name"])

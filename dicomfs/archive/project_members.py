@@ -29,9 +29,7 @@ class Chosen(NamedTuple):
     studies: int
 
 
-def choose(
-    archive: Archive, root: int, definition: Definition, after: int = 0, again: Collection[int] = ()
-) -> Chosen:
+def choose(archive: Archive, root: int, definition: Definition, after: int = 0, again: Collection[int] = ()) -> Chosen:
     """Find the instances past a number, and all of some studies, that belong to a project and are not in it.
 
     8 bytes of memory for each.

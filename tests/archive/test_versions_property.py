@@ -8,23 +8,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicomfs.archive import deleting, layouts, projects
+from dicomfs.archive import deleting, layouts
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.history import Asked, lines, periods
+from dicomfs.archive.lacking import Owners
 from dicomfs.archive.outcome import Outcome
 from dicomfs.archive.query import Level, Query, matches
 from dicomfs.archive.rebuild import reindex
 from dicomfs.archive.selection import Selection
+from dicomfs.dicom.describe import describe
 from dicomfs.errors import DicomfsError
 from tests.archive import documents_of
-from tests.archive.importing import add, sha256, walk
+from tests.archive.importing import add, children, sha256, walk
 from tests.archive.project_scenes import create
 from tests.archive.versions import holds
 from tests.builders import make_instance, uid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from dicomfs.archive.catalog import View
 
 PATIENTS, STUDIES, SERIES, NUMBERS, SEEDS = 2, 2, 2, 2, 3
 LAYOUTS = ("archive", "icore", "omidb")
@@ -38,6 +43,7 @@ class Version:
     sop: str
     series: str
     study: str
+    said: dict[str, str | int]
     ino: int = 0
     shown: bool = True
     deleted: int = 0
@@ -59,6 +65,9 @@ class World:
     derived: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)
     places: dict[tuple[str, int], tuple[int, bytes]] = field(default_factory=dict)
     """Directory and name by tree and instance, from when it was shown last."""
+    replaced: set[int] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
+    """Instances that were never replaced, whose places are their own for ever."""
     on: set[str] = field(default_factory=set)
     steps: int = 0
 
@@ -69,14 +78,18 @@ class World:
         pick = self.random.randrange
         patient, study, series, number = pick(PATIENTS), pick(STUDIES), pick(SERIES), pick(NUMBERS) + 1
         seed = pick(SEEDS)
+        more = {"SeriesDescription": f"Seed {seed // 2}"} | ({"PatientID": "P9"} if pick(8) == 0 else {})
         content = make_instance(
             patient=f"P{patient}", patient_name=f"Doe^{'Jane' if seed < 2 else 'June'}", study=study, series=series,
             number=number, rows=8, columns=8, seed=f"{patient}{study}{series}{number}{seed}",
-            modality=("CT", "MR")[series], attributes={"SeriesDescription": f"Seed {seed // 2}"},
+            modality=("CT", "MR")[series], attributes=more,
         )  # fmt: skip
         who = f"P{patient}"
+        said = describe(content).attributes
+        assert said is not None
         found = Version(
-            sha256(content), uid(who, study, series, number), uid(who, study, series), uid(who, study)
+            sha256(content), uid(who, study, series, number), uid(who, study, series), uid(who, study),
+            said.patient | said.study | said.series | said.instance,
         )  # fmt: skip
         return content, found
 
@@ -89,7 +102,6 @@ class World:
         files = [self.file() for _ in range(self.random.randint(1, 6))]
         done = add(self.path, *(content for content, _ in files), on_conflict=how, restore_deleted=again)
         for (_, new), outcome in zip(files, done.outcomes, strict=True):
-            known = next((one for one in self.versions if one.sha256 == new.sha256), None)
             mine = [one for one in self.versions if one.sop == new.sop]
             shown = [one for one in mine if one.shown]
             if not shown and any(one.deleted for one in mine) and not again:
@@ -207,9 +219,7 @@ class World:
         if len(self.frozen) + len(self.live) >= 4 or not any(one.shown for one in self.versions):
             return
         live, deid = self.random.random() < 0.5, self.random.choice(["", "basic"])
-        done = create(
-            self.path, f"p{self.steps}", where=(("PatientID", "P0"),), live=live, deid=deid
-        )
+        done = create(self.path, f"p{self.steps}", where=(("PatientID", "P0"),), live=live, deid=deid)
         root = done.state.root
         if live:
             self.live.append(root)
@@ -217,8 +227,7 @@ class World:
             self.frozen[root] = {one.ino for one in self.of_patient() if one.shown}
 
     def of_patient(self) -> list[Version]:
-        studies = {uid("P0", number) for number in range(STUDIES)}
-        return [one for one in self.versions if one.study in studies]
+        return [one for one in self.versions if one.said["PatientID"] == "P0"]
 
     def index(self) -> None:
         assert reindex(self.path).complete
@@ -226,6 +235,9 @@ class World:
     # What must be so ------------------------------------------------------------------------------
 
     def check(self) -> None:
+        replaced = {one.ino for one in self.versions if not one.shown and not one.deleted}
+        self.kept = {one.ino for one in self.versions} - (self.replaced | replaced)
+        self.replaced |= replaced
         shown = {one.ino: one.sha256 for one in self.versions if one.shown}
         with Archive.open(self.path) as opened:
             with opened.view() as view:
@@ -235,9 +247,12 @@ class World:
                     files = walk(view, root)
                     assert {file.ino: file.sha256 for file in files.values()} == shown, name
                     assert len(files) == len(shown)
+                self.names(view, roots)
                 self.sums(opened)
                 self.projects(opened)
-            assert {match.instance.ino for match in matches(opened, Query(Level.INSTANCE)) if match.instance} == set(shown)
+            assert {match.instance.ino for match in matches(opened, Query(Level.INSTANCE)) if match.instance} == set(
+                shown
+            )
             told = list(lines(opened, Asked(every=True)))
             assert [line.event.seq for line in told] == list(range(1, len(told) + 1))
             for one in self.random.sample(self.versions, min(2, len(self.versions))):
@@ -248,6 +263,15 @@ class World:
                     state = "shown" if other.shown else "deleted" if other.deleted else "replaced"
                     assert last[ino].state == state
                     assert last[ino].until == (other.deleted or last[ino].until)
+
+    def names(self, view: View, roots: dict[str, int]) -> None:
+        """What is shown again has the name that it had, unless that was free in between."""
+        for tree, root in roots.items():
+            for ino, place in _places(view, root):
+                before = self.places.get((tree, ino))
+                if before is not None and ino in self.kept:
+                    assert place == before, tree
+                self.places[tree, ino] = place
 
     def sums(self, opened: Archive) -> None:
         shown = [one for one in self.versions if one.shown]
@@ -268,6 +292,24 @@ class World:
                     uids = {one.sop for one in mine if one.series == text}
                     found = [str(one.attributes["SOPInstanceUID"]) for one in view.shown_instances(series.key)]
                     assert sorted(found) == sorted(uids)
+                assert set(study.modalities) >= {str(one.said["Modality"]) for one in mine}
+            owners = {(one.study, one.said["PatientID"]) for one in shown}
+            assert owners <= {
+                (str(study.attributes["StudyInstanceUID"]), patient.attributes["PatientID"])
+                for patient in view.patients()
+                for study in view.studies_of(patient.key)
+            }
+            for one in shown:
+                assert self.told(view, one.ino) == one.said
+
+    def told(self, view: View, ino: int) -> dict[str, str | int]:
+        """Return what the catalog says of an instance."""
+        instance = view.instance(ino)
+        series = view.series(instance.series)
+        study = view.study(series.study)
+        patient = Owners(view, study).of(view, view.instance_inode(ino).parent)
+        said = patient | study.attributes | series.attributes | instance.attributes
+        return {key: value for key, value in said.items() if value != ""}
 
     def projects(self, opened: Archive) -> None:
         shown = {one.ino for one in self.versions if one.shown}
@@ -299,13 +341,22 @@ class World:
             assert documents_of.value(study, "00201208") == len({one.sop for one in mine})
             assert documents_of.value(study, "00201206") == len({one.series for one in mine})
         assert len(index) == len({one.study for one in shown})
-        instances = [name for name in found if name.endswith("metadata.gz") and "/instances/" in name and "dedup" not in name]
+        instances = [
+            name for name in found if name.endswith("metadata.gz") and "/instances/" in name and "dedup" not in name
+        ]
         assert len(instances) == len({(one.series, one.sop) for one in shown})
 
 
-def _files(view, root):  # type: ignore[no-untyped-def]
-    from tests.archive.importing import children
+def _places(view: View, root: int) -> Iterator[tuple[int, tuple[int, bytes]]]:
+    """Yield each file below a directory, with the directory that it is in and its name there."""
+    for entry in children(view, root):
+        if entry.is_directory:
+            yield from _places(view, entry.ino)
+        else:
+            yield entry.ino, (root, entry.name)
 
+
+def _files(view: View, root: int) -> Iterator[int]:
     for entry in children(view, root):
         if entry.is_directory:
             yield from _files(view, entry.ino)
