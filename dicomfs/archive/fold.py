@@ -164,6 +164,7 @@ class Fold(LevelsFold):
         sop = tables.sop_key(str(row.attributes["SOPInstanceUID"]))
         self._versions.add(row.ino, sop, first=bool(row.replaces) or past.current)
         study = self.study_of(old.series)
+        self._projects.again(study)
         if not INSTANCE_KEYWORDS.issuperset(row.attributes):
             self.differs(study, row.attributes)
         self._sums.count(old.series, study, 1, old.size)

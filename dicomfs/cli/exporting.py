@@ -252,7 +252,7 @@ def _shown(archive: Archive, view: str) -> tuple[int, int]:
     with archive.view() as opened:
         if view in {state.name for state in opened.layouts()}:
             totals = opened.totals()
-            return totals.instances, totals.bytes_in
+            return totals.shown, totals.shown_bytes
     return 0, 0
 
 
