@@ -19,6 +19,7 @@ from dicomfs.archive import header_bases
 from dicomfs.archive.archive import MAX_HEADER, Archive
 from dicomfs.archive.parts import MAPPED_FROM, Parts, room
 from dicomfs.archive.pieces import cut, encoded
+from dicomfs.dicom.attributes import Attributes
 from dicomfs.dicom.describe import Verdict, describe
 from dicomfs.dicom.encoding import Data
 from dicomfs.dicom.part10 import Part10
@@ -85,6 +86,17 @@ class Derived(NamedTuple):
     new_base: NewBlob | None
 
 
+class PutTogether(NamedTuple):
+    """A file made of an instance, before its header is compressed."""
+
+    size: int
+    recipe: bytes
+    literal: bytes
+    attributes: Attributes
+    blobs: list[NewBlob]
+    """Those that are not the instance's own."""
+
+
 class _Piece(NamedTuple):
     """A part of the file: a blob of its source, or literal bytes; `left_over` where these were part of a blob."""
 
@@ -113,29 +125,11 @@ class Deriver:
     def derive(self, ino: int, identity: str) -> Derived:
         """Make a file of an instance; raise Withheld, or Damaged where it cannot be read."""
         parts = Parts.open(self._archive, ino)
-        pieces = list(_joined(_pieces(parts, self._engine(parts.data, parts.part10, _reader(parts), identity))))
-        size = sum(piece.length for piece in pieces)
-        described = describe(_skeleton(pieces, size))
-        if described.verdict != Verdict.DICOM or described.attributes is None:
-            raise Withheld("what would be made of it is no DICOM file")
-        said = described.attributes
-        bulk = [span for span in cut(described.spans) if span.kind != LITERAL]
-        blobs: list[NewBlob] = []
-        extents: list[recipes.Extent] = []
-        literals: list[bytes] = []
-        for length, blob, data in _with_blobs(pieces, bulk, lambda data, span: self._store(data, span, blobs)):
-            extents.append((length, blob))
-            literals.append(data)
-        literal = b"".join(literals)
-        base, body, sha256, new_base = self._header(recipes.encode(extents), literal)
+        made = put_together(parts, self._engine(parts.data, parts.part10, reader(parts), identity), coded=self._coded)
+        base, body, sha256, new_base = self._header(made.recipe, made.literal)
+        said = made.attributes
         attributes = said.patient | said.study | said.series | said.instance
-        return Derived(size, sha256, base, body, len(literal), attributes, blobs, new_base)
-
-    def _store(self, data: memoryview, span: Span, blobs: list[NewBlob]) -> BlobId:
-        codec, stored, checks = encoded(data, span, coded=self._coded)
-        blob = BlobId(hashlib.sha256(data).digest())
-        blobs.append(NewBlob(blob, codec, len(data), bytes(stored), crc32(stored), checks))
-        return blob
+        return Derived(made.size, sha256, base, body, len(made.literal), attributes, made.blobs, new_base)
 
     def _header(self, recipe: bytes, literals: bytes) -> tuple[bytes, bytes, bytes, NewBlob | None]:
         """Compress a header; return its base, its body, its SHA-256 and the base if that is new."""
@@ -157,8 +151,33 @@ class Deriver:
         return base.blob, body, hashlib.sha256(header).digest(), new_base
 
 
-def _reader(parts: Parts) -> Callable[[int, int], bytes]:
+def reader(parts: Parts) -> Callable[[int, int], bytes]:
+    """Return what reads the real bytes of an instance's data."""
     return lambda start, end: bytes(parts.read(start, end))
+
+
+def put_together(parts: Parts, made: Sequence["bytes | Taken"], *, coded: bool) -> PutTogether:
+    """Make the recipe of a file from the pieces that an engine made of an instance; raise Withheld, or Damaged."""
+    pieces = list(_joined(_pieces(parts, made)))
+    size = sum(piece.length for piece in pieces)
+    described = describe(_skeleton(pieces, size))
+    if described.verdict != Verdict.DICOM or described.attributes is None:
+        raise Withheld("what would be made of it is no DICOM file")
+    bulk = [span for span in cut(described.spans) if span.kind != LITERAL]
+    blobs: list[NewBlob] = []
+    extents: list[recipes.Extent] = []
+    literals: list[bytes] = []
+    for length, blob, data in _with_blobs(pieces, bulk, lambda data, span: _store(data, span, blobs, coded)):
+        extents.append((length, blob))
+        literals.append(data)
+    return PutTogether(size, recipes.encode(extents), b"".join(literals), described.attributes, blobs)
+
+
+def _store(data: memoryview, span: Span, blobs: list[NewBlob], coded: bool) -> BlobId:
+    codec, stored, checks = encoded(data, span, coded=coded)
+    blob = BlobId(hashlib.sha256(data).digest())
+    blobs.append(NewBlob(blob, codec, len(data), bytes(stored), crc32(stored), checks))
+    return blob
 
 
 def _pieces(parts: Parts, made: Sequence["bytes | Taken"]) -> Iterator[_Piece]:

@@ -38,10 +38,11 @@ _NAME_DELIMITERS: Final = re.compile(rb"([\\^=\t\n\f\r])")
 class CharacterSet:
     """What the values of one data set are encoded in."""
 
-    __slots__ = ("codecs",)
+    __slots__ = ("_first", "codecs")
 
-    def __init__(self, codecs: Sequence[str]) -> None:
+    def __init__(self, codecs: Sequence[str], first: str = "ascii") -> None:
         self.codecs = codecs
+        self._first = first
 
     def decode(self, value: bytes, *, is_name: bool = False) -> str:
         """Return a value as text; `is_name` for PN, whose components each start afresh."""
@@ -50,6 +51,34 @@ class CharacterSet:
         if value.isascii():
             return value.decode("ascii")
         return _decoded(value, self._without_escapes())
+
+    def exactly(self, value: bytes, *, is_name: bool = False) -> str | None:
+        """Return the same text, None where a part of it is not of the set that is in force there."""
+        if b"\x1b" in value:
+            return self._exactly_with_escapes(value, _NAME_DELIMITERS if is_name else _DELIMITERS)
+        return _exactly(value, self._first)
+
+    def _exactly_with_escapes(self, value: bytes, delimiters: re.Pattern[bytes]) -> str | None:
+        text: list[str | None] = []
+        right = self._first
+        multi = b""
+        position = 0
+        for escape in [*_ESCAPE.finditer(value), None]:
+            part = value[position : escape.start() if escape else len(value)]
+            if multi:
+                text.append(_exactly(multi + part, "iso2022_jp_2") if part else "")
+            else:
+                for index, piece in enumerate(delimiters.split(part)):
+                    right = self._first if index & 1 else right
+                    text.append(_exactly(piece, right))
+            if escape is None:
+                break
+            designation = escape[1]
+            position = escape.end()
+            right = _G1.get(designation, right)
+            multi = b"\x1b" + designation if designation in _G0_MULTI else b""
+        known = [part for part in text if part is not None]
+        return "".join(known) if len(known) == len(text) else None
 
     def _without_escapes(self) -> Sequence[str]:
         # The first value is in force; if that is ASCII, values that forgot their escape sequence are in another.
@@ -84,7 +113,8 @@ class CharacterSet:
 def character_set(specific_character_set: bytes) -> CharacterSet:
     """Return what a value of (0008,0005) stands for; unknown terms count as absent."""
     terms = specific_character_set.decode("ascii", "replace").upper().split("\\")
-    return CharacterSet([codec for codec in map(_codec, terms) if codec])
+    codecs = [_codec(term) for term in terms]
+    return CharacterSet([codec for codec in codecs if codec], codecs[0] if terms[0].strip(" \0") else "ascii")
 
 
 def _codec(term: str) -> str:
@@ -95,6 +125,23 @@ def _codec(term: str) -> str:
         if name in term.replace("-", "").replace("_", ""):
             return codec
     return ""
+
+
+def _exactly(value: bytes, codec: str) -> str | None:
+    """Return text of one set, None where it is not; JIS X 0201 has no signs of two bytes."""
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii")
+    try:
+        shown = value.decode(codec)
+    except (UnicodeDecodeError, LookupError):  # LookupError: nobody knows the set
+        return None
+    if "\x1b" in shown or (codec == "shift_jis" and not all(sign.isascii() or _is_katakana(sign) for sign in shown)):
+        return None
+    return shown
+
+
+def _is_katakana(sign: str) -> bool:
+    return "\uff61" <= sign <= "\uff9f"  # half-width, PS3.3 table C.12-2
 
 
 def _decoded(value: bytes, codecs: Sequence[str]) -> str:

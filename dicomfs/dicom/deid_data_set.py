@@ -11,8 +11,6 @@ from typing import Final
 from dicomfs.dicom import deid_dates, deid_rules
 from dicomfs.dicom.attributes import SPECIFIC_CHARACTER_SET
 from dicomfs.dicom.charset import CharacterSet, character_set
-from dicomfs.dicom.deid_kinds import Refused
-from dicomfs.dicom.deid_pieces import Form, Piece, Range
 from dicomfs.dicom.deid_profile import CLEAN_DESCRIPTORS, CLEAN_GRAPHICS, CLEAN_STRUCTURED_CONTENT, SAFE_PRIVATE
 from dicomfs.dicom.deid_pseudonyms import Pseudonyms
 from dicomfs.dicom.deid_rules import DAY, NAME, NOTHING, NUMBER, PHRASE, Rule, Rules
@@ -37,6 +35,8 @@ from dicomfs.dicom.encoding import Data
 from dicomfs.dicom.fragments import Read
 from dicomfs.dicom.model_elements import ENCAPSULATED, DataSet, Element
 from dicomfs.dicom.model_values import swapped
+from dicomfs.dicom.pieces import Form, Piece, Range
+from dicomfs.dicom.refusal import Refused
 from dicomfs.dicom.stride import LARGE
 
 _PIXEL_GROUP: Final = 0x7FE0

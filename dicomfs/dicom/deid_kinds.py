@@ -8,15 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dicomfs.dicom.deid_profile import CLEAN_GRAPHICS, CLEAN_STRUCTURED_CONTENT, Profile
-
-
-class Refused(Exception):
-    """An instance must be withheld; `reason` holds no value of it."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
+from dicomfs.dicom.refusal import Refused
 
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from dicomfs.dicom import deid_streams
-from dicomfs.dicom.deid_kinds import Refused
-from dicomfs.dicom.deid_pieces import Form, Piece, Range
 from dicomfs.dicom.encoding import (
     DOUBLE_FLOAT_PIXEL_DATA,
     EXPLICIT_LITTLE,
@@ -39,6 +37,8 @@ from dicomfs.dicom.part10 import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     Part10,
 )
+from dicomfs.dicom.pieces import Form, Piece, Range
+from dicomfs.dicom.refusal import Refused
 from dicomfs.dicom.split import Geometry
 
 PIXEL_TAGS: Final = (PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA)

@@ -13,8 +13,7 @@ from typing import Final
 from dicomfs.dicom import deid_pixels
 from dicomfs.dicom.charset import character_set
 from dicomfs.dicom.deid_data_set import Transformation
-from dicomfs.dicom.deid_kinds import SOP_CLASS_UID, SOP_INSTANCE_UID, Refused, refuse
-from dicomfs.dicom.deid_pieces import Form, Piece, Range, joined
+from dicomfs.dicom.deid_kinds import SOP_CLASS_UID, SOP_INSTANCE_UID, refuse
 from dicomfs.dicom.deid_profile import FULL_DATES, MODIFIED_DATES, RETAIN_UIDS, Profile
 from dicomfs.dicom.deid_pseudonyms import Pseudonyms
 from dicomfs.dicom.deid_rules import PATIENT_ID, PATIENT_NAME, rules_of
@@ -22,6 +21,8 @@ from dicomfs.dicom.dictionary import is_standard_uid
 from dicomfs.dicom.encoding import EXPLICIT_LITTLE, Data
 from dicomfs.dicom.model_elements import DataSet, Elements
 from dicomfs.dicom.part10 import PREAMBLE, Part10
+from dicomfs.dicom.pieces import Form, Piece, Range, joined
+from dicomfs.dicom.refusal import Refused
 from dicomfs.dicom.representation import text
 
 __all__ = ["Profile", "Pseudonyms", "Range", "Refused", "deidentify"]

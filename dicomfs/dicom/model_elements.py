@@ -47,7 +47,7 @@ class Elements(Walk):
     INTO_ALL: ClassVar = True
 
     def __init__(self, data: Data, start: int, end: int, encoding: Encoding) -> None:
-        self.data_set = DataSet(encoding)
+        self.data_set = self._made(encoding)
         # What the containers of the walk's stack become: data sets, and the lists of items between them.
         self._inside: list[DataSet | list[DataSet]] = [self.data_set]
         self._count = 0
@@ -204,13 +204,17 @@ class Elements(Walk):
             inside.append(sequence)
         else:
             self._count += 1
-            item = DataSet(encoding)
+            item = self._made(encoding)
             self._items().append(item)
             inside.append(item)
 
     def _leave(self) -> None:
         super()._leave()
         self._inside.pop()
+
+    def _made(self, encoding: Encoding) -> DataSet:
+        """Make what keeps the elements of a data set that begins."""
+        return DataSet(encoding)
 
     def _elements(self) -> "dict[int, Element]":
         inside = self._inside[-1]

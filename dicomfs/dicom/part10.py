@@ -77,13 +77,8 @@ class Inflated(NamedTuple):
 def locate(data: Data) -> Part10 | None:
     """Find where the data set starts and what it is encoded in; None when this is no DICOM file."""
     size = len(data)
-    if data[PREAMBLE : PREAMBLE + 4] == b"DICM":
-        start = PREAMBLE + 4
-    elif data[:4] == b"DICM":
-        start = 4
-    elif _starts_like_data_set(data):
-        start = 0
-    else:
+    start = meta_start(data)
+    if not start and not _starts_like_data_set(data):
         return None
     start, meta, fault = _meta_information(data, start)
     declared = text_of_uid(meta.get(TRANSFER_SYNTAX_UID, b""))
@@ -93,6 +88,13 @@ def locate(data: Data) -> Part10 | None:
         return Part10(start, EXPLICIT_LITTLE, declared, meta, deflated=True)
     encoding = recognised(data, start, size, expected_encoding(declared))
     return Part10(start, encoding, declared or _NAMES[encoding], meta)
+
+
+def meta_start(data: Data) -> int:
+    """Return where the meta information starts, or what there is without it: after the preamble, if there is one."""
+    if data[PREAMBLE : PREAMBLE + 4] == b"DICM":
+        return PREAMBLE + 4
+    return 4 if data[:4] == b"DICM" else 0
 
 
 def expected_encoding(transfer_syntax: str) -> Encoding:

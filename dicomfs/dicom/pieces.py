@@ -1,4 +1,4 @@
-"""The pieces that a de-identified file is put together from: bytes of its own, and ranges of the source's data."""
+"""The pieces that a file made of another is put together from: bytes of its own, and ranges of the data taken over."""
 
 from collections.abc import Iterable
 from struct import Struct
