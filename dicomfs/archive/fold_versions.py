@@ -7,7 +7,10 @@ The parts of a commit's JSON that only archives that were changed have:
      "restated": [["series", [[number, attributes]]],
                   ["studies", [[number, patient, [patients], attributes, [modalities], mixed]]],
                   ["patients", [[number, attributes]]]],
-     "renamed": [[ino of a directory, name]]}
+     "renamed": [[ino of a directory, name]],
+     "superseded": [[ino, ino of the version in whose favour]],
+     "current": [ino],
+     "merged": {what another archive knew: merging_facts.py}}
 """
 
 import json
@@ -18,7 +21,9 @@ from dicomfs.archive.tables import NOWHERE, PAIR, TRIPLE, U64
 from dicomfs.errors import Damaged
 from dicomfs.store.index import Table, Transaction
 
-KEYS: Final = ("reason", "edit", "deleted", "restored", "restated", "renamed")
+KEYS: Final = (
+    "reason", "edit", "deleted", "restored", "restated", "renamed", "superseded", "current", "merged"
+)  # fmt: skip
 
 Counted: TypeAlias = dict[str, int]
 IMPORTED, REPLACED, LEFT, DELETED, RESTORED = COUNTS = ("imported", "replaced", "left", "deleted", "restored")
@@ -73,11 +78,14 @@ class VersionFold:
         self._seq = seq
         self._reason = ""
         self._edit: object = None
+        self._merged: list[object] = []
         self._studies: dict[int, Counted] = {}
 
-    def said(self, reason: str, edit: object) -> None:
-        """Take note of why the commit was made, and of what was asked."""
+    def said(self, reason: str, edit: object, merged: object) -> None:
+        """Take note of why the commit was made, of what was asked, and of what another archive knew."""
         self._reason, self._edit = reason, edit
+        if isinstance(merged, dict):
+            self._merged = list(merged["changes"])
 
     def count(self, study: int, what: str) -> None:
         """Count an instance of a study, with which this was done."""
@@ -95,6 +103,12 @@ class VersionFold:
             return None
         self._txn.delete(U64.pack(ino), db=self._tables["past"])
         return decode(value)
+
+    def favour(self, ino: int, by: int) -> None:
+        """Say in whose favour a version is shown no more, of one that is not."""
+        past = self.take(ino)
+        if past is not None:
+            self.put(ino, past._replace(by=by))
 
     def is_current(self, ino: int, sop: bytes) -> bool:
         """Say whether an instance is the current one of its SOP Instance UID."""
@@ -152,6 +166,8 @@ class VersionFold:
             told["reason"] = self._reason
         if self._edit is not None:
             told["edit"] = self._edit
+        if self._merged:
+            told["merged"] = self._merged
         self._txn.put(U64.pack(self._seq), encode(told | _ordered(sums)), db=self._tables["log"])
 
 
