@@ -59,19 +59,19 @@ def copied(archive: Path, name: str) -> Path:
 _seconds = iter(range(10**6))
 
 
-def edit(archive: Path, uids: list[Uid], reason: str = "", **values: object) -> Changes:
+def edit(archive: Path, instances: list[Uid], reason: str = "", **values: object) -> Changes:
     """Edit instances: `set` by tag, and what else Changes takes."""
     at = next(_seconds)
     changes = Changes(time=f"2026-01-01T{at // 3600 % 24:02d}:{at // 60 % 60:02d}:{at % 60:02d}Z", **values)  # type: ignore[arg-type]
-    apply(archive, uids, changes, reason)
+    apply(archive, instances, changes, reason)
     return changes
 
 
-def apply(archive: Path, uids: list[Uid], changes: Changes, reason: str = "") -> None:
+def apply(archive: Path, instances: list[Uid], changes: Changes, reason: str = "") -> None:
     """Make an edit in one commit."""
     with writing(archive, "a test", 0.0) as opened:
         changing = Changing(archive, opened, "edit", reason, changes.to_json())
-        for uid in uids:
+        for uid in instances:
             ino = changing.view.instances_where_uid(uid)[0]
             made = edited(changing.archive, ino, changes)
             if made is None:
