@@ -85,7 +85,7 @@ class VersionFold:
         """Take note of why the commit was made, of what was asked, and of what another archive knew."""
         self._reason, self._edit = reason, edit
         if isinstance(merged, dict):
-            self._merged = list(merged["changes"])
+            self._merged = [change for change in merged["changes"] if change[2] != "merge"]  # which nobody made
 
     def count(self, study: int, what: str) -> None:
         """Count an instance of a study, with which this was done."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SEEDS = int(os.environ.get("DICOMFS_MERGES", "6"))
-_TAGS = (0x00100010, 0x00080090, 0x00081030, 0x0008103E, 0x00200010)
+_TAGS = (0x00100010, 0x00080090, 0x0008103E)
 
 
 class Rows(NamedTuple):
@@ -80,11 +80,7 @@ def do_import(archive: Path, rng: random.Random) -> None:
     add(archive, make_instance(number=number, seed=seed), on_conflict=rng.choice(("keep", "replace")))
 
 
-def do_merge(archive: Path, rng: random.Random, others: list[Path]) -> None:
-    merge(archive, rng.choice([other for other in others if other != archive]))
-
-
-_STEPS: tuple[Callable[[Path, random.Random], None], ...] = (do_edit, do_edit, do_delete, do_restore, do_import)
+_STEPS: tuple[Callable[[Path, random.Random], None], ...] = (*[do_edit] * 4, do_delete, do_restore, do_import)
 
 
 def ancestors(tmp_path: Path, rng: random.Random, count: int) -> list[Path]:
@@ -103,7 +99,7 @@ def test_either_order_shows_the_same(tmp_path: Path, seed: int) -> None:
     one, other = ancestors(tmp_path, rng, 2)
     for round_ in range(2):
         for archive in (one, other):
-            for _ in range(rng.randint(1, 3)):
+            for _ in range(rng.randint(2, 5)):
                 rng.choice(_STEPS)(archive, rng)
         first, second, report, opposite = both(one, other)
         found = state(first)
@@ -126,7 +122,7 @@ def test_three_end_the_same(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     archives = ancestors(tmp_path, rng, 3)
     for archive in archives:
-        for _ in range(rng.randint(1, 3)):
+        for _ in range(rng.randint(2, 5)):
             rng.choice(_STEPS)(archive, rng)
     pairs = list(itertools.permutations(archives, 2))
     rng.shuffle(pairs)
