@@ -1,8 +1,10 @@
-"""A process that makes derived files for a project: an instance that hangs, crashes or eats memory does so here.
+"""A process that makes files of instances: an instance that hangs, crashes or eats memory does so here.
+
+`main` derives what a project shows; `serve` is for others that do something else with instances (editing_worker.py).
 
 Started by `derivers.py` as main([SOCKET, MEMORY, ARCHIVE]) of a new interpreter; the memory is not used.
 
-    to the worker     (profile, key)                           once: the key is in no command line
+    to the worker     (profile, key), or what else it is told  once: the key is in no command line
                       ([(inode, identity, series), …], time_s, memory)  a batch, series by series
     from the worker   ("", "")                                 it is ready; with the name of an error: it is not
                       ("derived", …) or ("withheld", reason)   for each instance of the batch, in order
@@ -16,7 +18,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeAlias, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.channel import Channel
@@ -28,11 +30,11 @@ Item: TypeAlias = tuple[int, str, int]
 Order: TypeAlias = tuple[list[Item], float, int]
 Sent: TypeAlias = tuple[object, ...]
 
+DOING: Final = "de-identifying it"
 DERIVED: Final = "derived"
 WITHHELD: Final = "withheld"
 OUT_OF_MEMORY: Final = "memory"
 """The answer after which the process ends: what is left of its memory is in pieces."""
-TOO_MUCH: Final = "de-identifying it takes too much memory"
 
 
 def engine(profile_text: str, key: bytes) -> Engine:
@@ -54,47 +56,73 @@ def engine(profile_text: str, key: bytes) -> Engine:
 
 def main(arguments: list[str], engine_of: Callable[[str, bytes], Engine] = engine) -> None:
     """Work until there is no more to do."""
+
+    def begin_with(archive: Archive, told: tuple[object, ...]) -> Maker:
+        profile, key = cast(tuple[str, bytes], told)
+        deriver = Deriver(archive, engine_of(profile, key))
+
+        def make(item: Item) -> Sent:
+            derived = deriver.derive(item[0], item[1])
+            base = derived.new_base
+            return *derived[:6], [tuple(blob) for blob in derived.blobs], None if base is None else tuple(base)
+
+        return Maker(make, lambda length: deriver.begin(alone=length == 1))
+
+    serve(arguments, DOING, begin_with)
+
+
+class Maker(NamedTuple):
+    """What does the work in a process."""
+
+    make: Callable[[Item], Sent]
+    """Make what is wanted of an instance, as plain values; raise Withheld."""
+    begin: Callable[[int], None] = lambda _length: None
+    """Go on with another series, of which so many instances are to be done."""
+
+
+def serve(arguments: list[str], doing: str, begin_with: Callable[[Archive, tuple[object, ...]], Maker]) -> None:
+    """Do batches until there are no more; `doing` says for people what is done to an instance."""
     channel = begin(arguments)
     try:
-        profile, key = cast(tuple[str, bytes], channel.receive())
-        made_by = engine_of(profile, key)
+        told = cast(tuple[object, ...], channel.receive())
         with Archive.open(Path(arguments[2])) as archive:
-            deriver = Deriver(archive, made_by)
+            maker = begin_with(archive, told)
             channel.send(("", ""))
             while True:
-                _batch(archive, deriver, channel, cast(Order, channel.receive()))
+                _batch(archive, maker, channel, cast(Order, channel.receive()), doing)
     except DicomfsError as error:
         channel.send((type(error).__name__, str(error)))
     except (EOFError, ConnectionError):
         pass
 
 
-def _batch(archive: Archive, deriver: Deriver, channel: Channel, order: Order) -> None:
+def _batch(archive: Archive, maker: Maker, channel: Channel, order: Order, doing: str) -> None:
     items, time_s, memory = order
     archive.refresh()
     archive.store.blobs.ahead.close()  # one process is all that this one may be
     lengths = Counter(series for _, _, series in items)
     current = 0
-    for ino, identity, series in items:
+    for item in items:
+        series = item[2]
         if series != current:
-            deriver.begin(alone=lengths[series] == 1)
+            maker.begin(lengths[series])
             current = series
         # Nobody catches this signal, so it ends the process even in the middle of a decoder.
         signal.setitimer(signal.ITIMER_REAL, time_s)
-        answer = _derived(archive, deriver, ino, identity, memory)
+        answer = _made(archive, maker, item, memory, doing)
         signal.setitimer(signal.ITIMER_REAL, 0)
         channel.send(answer)
         if answer[0] == OUT_OF_MEMORY:
             os._exit(0)
 
 
-def _derived(archive: Archive, deriver: Deriver, ino: int, identity: str, memory: int) -> Sent:
+def _made(archive: Archive, maker: Maker, item: Item, memory: int, doing: str) -> Sent:
     try:
         with archive.view() as view:
-            size = view.instance_inode(ino).size
+            size = view.instance_inode(item[0]).size
         # Places for a header among zeros are counted, and are as long as the files.
         resource.setrlimit(resource.RLIMIT_DATA, (memory + 2 * size, resource.RLIM_INFINITY))
-        derived = deriver.derive(ino, identity)
+        return DERIVED, *maker.make(item)
     except Withheld as error:
         return WITHHELD, error.reason
     except Damaged:
@@ -102,11 +130,9 @@ def _derived(archive: Archive, deriver: Deriver, ino: int, identity: str, memory
     except DicomfsError as error:
         return WITHHELD, f"it cannot be read ({type(error).__name__})"
     except MemoryError:
-        return OUT_OF_MEMORY, TOO_MUCH
+        return OUT_OF_MEMORY, f"{doing} takes too much memory"
     except Exception as error:  # noqa: BLE001 - which is our own mistake; its text may hold what it was about
-        return WITHHELD, f"de-identifying it ended in an unexpected {type(error).__name__}: please report it"
-    blobs, base = derived.blobs, derived.new_base
-    return DERIVED, *derived[:6], [tuple(blob) for blob in blobs], None if base is None else tuple(base)
+        return WITHHELD, f"{doing} ended in an unexpected {type(error).__name__}: please report it"
 
 
 def received(size: int, sha256: bytes, base: bytes, body: bytes, literal_length: int, attributes: dict[str, str | int],
@@ -114,9 +140,14 @@ def received(size: int, sha256: bytes, base: bytes, body: bytes, literal_length:
     """Make the record of a derived file of what was sent."""
     return Derived(
         size, sha256, base, body, literal_length, attributes,
-        [_blob(blob) for blob in blobs], None if new_base is None else _blob(new_base),
+        received_blobs(blobs), None if new_base is None else _blob(new_base),
     )  # fmt: skip
 
 
 def _blob(sent: tuple[object, ...]) -> NewBlob:
     return NewBlob(*cast(NewBlob, sent))
+
+
+def received_blobs(sent: list[tuple[object, ...]]) -> list[NewBlob]:
+    """Make the records of blobs that were sent."""
+    return [_blob(blob) for blob in sent]

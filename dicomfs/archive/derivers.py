@@ -1,4 +1,4 @@
-"""The processes that make derived files, seen from the writer: batches go out, files come back in order.
+"""The processes that make files of instances, seen from the writer: batches go out, files come back in order.
 
 A thread for each process takes batches in the order in which they were given. What an instance does to its process
 (it hangs, crashes, eats memory) is over with the process: the next one goes on after it, and it is withheld. Answers
@@ -10,14 +10,12 @@ import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, Self, TypeAlias, TypeVar, cast
 
 from dicomfs import errors
-from dicomfs.archive import derive_worker
-from dicomfs.archive.derive_worker import DERIVED, OUT_OF_MEMORY, TOO_MUCH, Item, Sent
-from dicomfs.archive.deriving import Derived
+from dicomfs.archive.derive_worker import DERIVED, OUT_OF_MEMORY, Item, Sent
 from dicomfs.archive.processes import END_TIMEOUT_S, OurProcess, Running
 from dicomfs.errors import DicomfsError, Refused
 
@@ -29,41 +27,56 @@ _START_S: Final = 60.0
 _GRACE_S: Final = 5.0
 """How much longer than an instance may take is waited for a process that ends itself then."""
 _HELD_BYTES: Final = 8 << 20
-_MODULE: Final = "dicomfs.archive.derive_worker"
-_TOO_LONG: Final = "de-identifying it takes too long"
-_CRASHED: Final = "de-identifying it ends the process that does it"
+_TOO_LONG: Final = "takes too long"
+_CRASHED: Final = "ends the process that does it"
 
 Key = TypeVar("Key")
-Made: TypeAlias = Derived | str
+Made = TypeVar("Made")
+Answer: TypeAlias = Made | str
 """A file, or why there is none."""
 
 
-class Setting(NamedTuple):
-    """What to derive, and by what."""
+class Work(NamedTuple, Generic[Made]):
+    """What such processes do."""
+
+    purpose: str
+    """What they are there to do: a verb."""
+    doing: str
+    """The same as it is done to an instance."""
+    received: Callable[..., Made]
+    """Makes what was made of what a process sent."""
+    size: Callable[[Made], int]
+    """Returns how many bytes are kept of it until it is taken."""
+
+
+class Setting(NamedTuple, Generic[Made]):
+    """What to make of instances, and by what."""
 
     archive: Path
-    profile: str
-    key: bytes
-    module: str = _MODULE
-    """What a process runs the main function of."""
+    told: tuple[object, ...]
+    """What a process is told first: plain values."""
+    module: str
+    """What it runs the main function of."""
+    work: Work[Made]
     time_s: float = TIME_S
     memory: int = MEMORY
 
 
-class _Stream:
+class _Stream(Generic[Made]):
     """Answers of one batch on their way from a thread to the writer."""
 
-    def __init__(self, items: Sequence[Item]) -> None:
+    def __init__(self, items: Sequence[Item], size: Callable[[Made], int]) -> None:
         self.items = items
-        self._answers: deque[tuple[Made, int]] = deque()
+        self._size = size
+        self._answers: deque[tuple[Answer[Made], int]] = deque()
         self._held = 0
         self._changed = threading.Condition()
         self._error: Exception | None = None
         self._closed = False
 
-    def put(self, made: Made) -> None:
+    def put(self, made: Answer[Made]) -> None:
         """Give an answer, and wait while there are too many that nobody took."""
-        size = 0 if isinstance(made, str) else len(made.body) + sum(len(blob.stored) for blob in made.blobs)
+        size = 0 if isinstance(made, str) else self._size(made)
         with self._changed:
             self._changed.wait_for(lambda: self._held < _HELD_BYTES or self._closed)
             self._answers.append((made, size))
@@ -76,7 +89,7 @@ class _Stream:
             self._error = error
             self._changed.notify_all()
 
-    def get(self) -> Made:
+    def get(self) -> Answer[Made]:
         """Take the next answer; wait for it."""
         with self._changed:
             self._changed.wait_for(lambda: self._answers or self._error is not None)
@@ -95,17 +108,17 @@ class _Stream:
             self._changed.notify_all()
 
 
-class Derivers(Generic[Key]):
+class Derivers(Generic[Key, Made]):
     """Some processes. Belongs to one thread; a context manager that leaves no process behind."""
 
-    def __init__(self, setting: Setting, jobs: int = 0) -> None:
+    def __init__(self, setting: Setting[Made], jobs: int = 0) -> None:
         """Take up to `jobs` processes (0: one for each CPU), which are started when they are needed."""
         self._setting = setting
         self._most = jobs or os.cpu_count() or 1
-        self._orders: queue.SimpleQueue[_Stream | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[_Stream[Made] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._streams: deque[tuple[_Stream, list[Key]]] = deque()
-        self._running: Running[_Process] = Running()
+        self._streams: deque[tuple[_Stream[Made], list[Key]]] = deque()
+        self._running: Running[_Process[Made]] = Running()
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -121,7 +134,7 @@ class Derivers(Generic[Key]):
         for thread in self._threads:
             thread.join(END_TIMEOUT_S)
 
-    def run(self, batches: Iterable[Sequence[tuple[Key, Item]]]) -> Iterator[tuple[Key, Made]]:
+    def run(self, batches: Iterable[Sequence[tuple[Key, Item]]]) -> Iterator[tuple[Key, Answer[Made]]]:
         """Have all done, in order: yield what was given beside each instance, and the file, or why there is none."""
         source = iter(batches)
         while True:
@@ -135,7 +148,7 @@ class Derivers(Generic[Key]):
             self._streams.popleft()
 
     def _give(self, batch: Sequence[tuple[Key, Item]]) -> None:
-        stream = _Stream([item for _, item in batch])
+        stream = _Stream([item for _, item in batch], self._setting.work.size)
         self._streams.append((stream, [key for key, _ in batch]))
         self._orders.put(stream)
         if len(self._threads) < self._most:
@@ -145,7 +158,7 @@ class Derivers(Generic[Key]):
 
     def _work(self) -> None:
         """Do batches until there are no more: a thread of its own, with one process at a time."""
-        process: _Process | None = None
+        process: _Process[Made] | None = None
         while (stream := self._orders.get()) is not None and not self._closed:
             try:
                 process = self._do(process, stream)
@@ -155,7 +168,7 @@ class Derivers(Generic[Key]):
         if process is not None:
             self._running.end(process)
 
-    def _do(self, process: "_Process | None", stream: _Stream) -> "_Process | None":
+    def _do(self, process: "_Process[Made] | None", stream: _Stream[Made]) -> "_Process[Made] | None":
         """Do a batch, by as many processes as it takes; return the last of them."""
         done = 0
         tried = False
@@ -177,8 +190,8 @@ class Derivers(Generic[Key]):
             self._running.end(process)
             process = None
             if self._closed:
-                raise Refused("the processes that de-identify were ended")
-            if tried or reason in (_TOO_LONG, TOO_MUCH):
+                raise Refused(f"the processes that {self._setting.work.purpose} were ended")
+            if tried or not reason.endswith(_CRASHED):
                 stream.put(reason)
                 done += 1
                 tried = False
@@ -187,39 +200,40 @@ class Derivers(Generic[Key]):
         return process
 
 
-class _Answer(NamedTuple):
+class _Answer(NamedTuple, Generic[Made]):
     """What a process made of an instance; `lost` where the process is gone, or of no use any more, and why."""
 
-    answer: Made
+    answer: Answer[Made]
     lost: bool = False
 
 
-class _Process(OurProcess):
+class _Process(OurProcess, Generic[Made]):
     """One process. Belongs to one thread, but for `kill`."""
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting.module, [str(setting.archive)], "de-identify")
+    def __init__(self, setting: Setting[Made]) -> None:
+        super().__init__(setting.module, [str(setting.archive)], setting.work.purpose)
         self._setting = setting
+        self._doing = setting.work.doing
 
     def wait_until_ready(self) -> None:
         """Wait until it can be asked; raise what keeps it from that."""
         self._socket.settimeout(_START_S)
         try:
-            self._channel.send((self._setting.profile, self._setting.key))
+            self._channel.send(self._setting.told)
             kind, told = cast(tuple[str, str], self._channel.receive())
         except (EOFError, OSError) as error:
-            raise Refused("a process that de-identifies did not start to work") from error
+            raise Refused(f"a process to {self._setting.work.purpose} did not start to work") from error
         if kind:
             found = getattr(errors, kind, Refused)
             raise found(told) if issubclass(found, DicomfsError) else Refused(told)
 
-    def ask(self, items: Sequence[Item]) -> Iterator[_Answer]:
+    def ask(self, items: Sequence[Item]) -> Iterator[_Answer[Made]]:
         """Have a batch done; the last answer is the one with which the process was lost, if it was."""
         self._socket.settimeout(self._setting.time_s + _GRACE_S)
         try:
             self._channel.send((list(items), self._setting.time_s, self._setting.memory))
         except OSError:
-            yield _Answer(_CRASHED, lost=True)
+            yield _Answer(f"{self._doing} {_CRASHED}", lost=True)
             return
         for _ in items:
             answer = self._receive()
@@ -227,18 +241,19 @@ class _Process(OurProcess):
             if answer.lost:
                 return
 
-    def _receive(self) -> _Answer:
+    def _receive(self) -> _Answer[Made]:
         try:
             kind, *told = cast(Sent, self._channel.receive())
         except TimeoutError:
             self.kill()
-            return _Answer(_TOO_LONG, lost=True)
+            return _Answer(f"{self._doing} {_TOO_LONG}", lost=True)
         except (EOFError, OSError):
             return _Answer(self._why(), lost=True)
         if kind == DERIVED:
-            return _Answer(derive_worker.received(*told))  # type: ignore[arg-type]  # as our own process sent it
+            return _Answer(self._setting.work.received(*told))
         return _Answer(str(told[0]), lost=kind == OUT_OF_MEMORY)
 
     def _why(self) -> str:
         """Say why it ended, as its exit status tells."""
-        return _TOO_LONG if self.status() == -signal.SIGALRM else _CRASHED
+        why = _TOO_LONG if self.status() == -signal.SIGALRM else _CRASHED
+        return f"{self._doing} {why}"

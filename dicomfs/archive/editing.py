@@ -10,7 +10,7 @@ changes give the same file in any archive, so that an edit can be done again the
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from dicomfs.archive import header_bases
@@ -18,7 +18,7 @@ from dicomfs.archive.archive import MAX_HEADER, NO_BASE, Archive
 from dicomfs.archive.deriving import NewBlob, PutTogether, Withheld, put_together, reader
 from dicomfs.archive.parts import Parts
 from dicomfs.archive.splitting import Levels, Row
-from dicomfs.dicom.edit import Changes, Refused, affected
+from dicomfs.dicom.edit import Changes, Refused, Sought, affected
 from dicomfs.dicom.edit_in_turn import edit_in_turn
 from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
@@ -111,7 +111,7 @@ class Editor:
             return bytes(parts.file.read(0, parts.file.size)), b"".join(self._extents(made))
         return parts.file.head(parts.file.size), made.literal[: sum(recipe.lengths[:first])]
 
-    def refers(self, ino: int, uids: Collection[str]) -> bool:
+    def refers(self, ino: int, uids: Sought) -> bool:
         """Say whether an instance may hold any of these UIDs."""
         parts = Parts.open(self._archive, ino)
         return affected(parts.data, parts.part10, reader(parts), uids)

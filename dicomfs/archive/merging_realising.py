@@ -11,11 +11,11 @@ from dicomfs.archive import tables
 from dicomfs.archive.changing import Changing
 from dicomfs.archive.committing import Opened
 from dicomfs.archive.editing import Edited
+from dicomfs.archive.editing_run import add, own_name
 from dicomfs.archive.merging_copying import Copied, Copier
 from dicomfs.archive.merging_facts import DELETED, Facts, Sha, Told
 from dicomfs.archive.merging_planning import Plan
 from dicomfs.archive.merging_resolution import lineage_hides
-from dicomfs.store.recipe import BlobId
 
 
 class Realising:
@@ -73,9 +73,12 @@ class Realising:
             elif victim := self._victim(plan, sha, gone):
                 gone.add(victim)
                 uid = self._facts.sop[sha]
-                others = plan.shown - gone
-                conflict = any(self._facts.sop[one] == uid for one in others)
-                placed = self.changing.replace(plan.inos[victim], row, *numbers, conflict=conflict)
+                conflict = any(self._facts.sop[one] == uid for one in plan.shown - gone)
+                before = self.changing.view.instance(plan.inos[victim]).attributes
+                keeps = own_name(before) == own_name(row.attributes.instance)
+                placed = self.changing.replace(
+                    plan.inos[victim], row, *numbers, conflict=conflict, keep_name=keeps
+                )  # fmt: skip
             else:
                 placed = self.changing.add(row, *numbers, earlier=False)
             self._inos[sha] = placed.ino
@@ -89,10 +92,10 @@ class Realising:
 
     def _made(self, edited: Edited) -> Copied:
         bulk = stored = 0
-        for blob, codec, length, data, crc, checks in edited.blobs:
-            if self.changing.writer.add_blob(BlobId(blob), codec, length, data, crc, checks):
-                bulk += length
-                stored += len(data)
+        for blob in edited.blobs:
+            if add(self.changing, blob):
+                bulk += blob.length
+                stored += len(blob.stored)
         return Copied(edited.row, bulk, stored, 0)
 
     def _victim(self, plan: Plan, sha: Sha, gone: set[Sha]) -> Sha | None:

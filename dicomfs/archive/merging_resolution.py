@@ -14,13 +14,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from dicomfs.archive.merging_facts import DELETED, Came, Facts, Hide, Sha, make_change
 from dicomfs.dicom.edit import Changes
 
 Effect: TypeAlias = dict[str, tuple[str, ...]]
 """What edits do to what: by the tag of an attribute, or `uid` and the UID that is changed."""
+
+
+_UIDS: Final = ("00080018", "0020000D", "0020000E")
+"""SOP, Study and Series Instance UID."""
+_TOLD: Final = 4
+
+
+Differing: TypeAlias = tuple[str, tuple[tuple[str, ...], ...]]
+"""What was changed, and to what by each."""
 
 
 class Clash(NamedTuple):
@@ -30,7 +39,7 @@ class Clash(NamedTuple):
     """"edited", "replaced", "deleted", "files" (of one SOP Instance UID, not made of each other) or "uncombined"."""
     versions: tuple[Sha, ...]
     """The current one first."""
-    effects: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = ()
+    effects: tuple[Differing, ...] = ()
     """Of an edited one: what was changed, and to what in each version."""
     reason: str = ""
 
@@ -66,7 +75,7 @@ def lineage_hides(facts: Facts, sha: Sha) -> Iterator[Hide]:
             yield hide
 
 
-@lru_cache(256)
+@lru_cache(32)
 def changes_of(edit: str) -> Changes | None:
     """Return the edit that a change is, None where it is something else."""
     try:
@@ -75,7 +84,7 @@ def changes_of(edit: str) -> Changes | None:
         return None
 
 
-@lru_cache(256)
+@lru_cache(32)
 def effect_of(edit: str) -> Effect:
     """Return what an edit does."""
     changes = changes_of(edit)
@@ -85,6 +94,35 @@ def effect_of(edit: str) -> Effect:
     effect |= {f"{tag:08X}": ("empty",) for tag in changes.empty}
     effect |= {f"{tag:08X}": ("remove",) for tag in changes.remove}
     return effect | {f"uid {old}": ("uid", new) for old, new in changes.uids.items()}
+
+
+@lru_cache(32)
+def differing(mine: tuple[str, ...], theirs: tuple[str, ...]) -> list[Differing]:
+    """Return what two rows of edits make different."""
+    one, other = _effect(mine), _effect(theirs)
+    found: list[Differing] = [
+        (key, (one[key], other[key])) for key in sorted(one.keys() & other) if one[key] != other[key]
+    ]
+    for tag in _UIDS:
+        # A UID that is set, and UIDs that are changed wherever they are: nobody can say which comes first.
+        if (tag in one) is not (tag in other):
+            here, there = (effect.get(tag) or _moves(effect) for effect in (one, other))
+            if here and there:
+                found.append((tag, (here, there)))
+    return found
+
+
+def _effect(edits: tuple[str, ...]) -> Effect:
+    effect: Effect = {}
+    for edit in edits:
+        effect |= effect_of(edit)
+    return effect
+
+
+def _moves(effect: Effect) -> tuple[str, ...]:
+    """Return the UIDs that edits give."""
+    values = [value for key, done in effect.items() if key.startswith("uid ") for value in done[1:]]
+    return ("uid", *sorted(values)[:_TOLD]) if values else ()
 
 
 class Group:
@@ -254,17 +292,17 @@ class Group:
             ordered.append(ready)
         return ordered
 
-    def _effect(self, edits: Iterable[str]) -> Effect:
-        effect: Effect = {}
-        for edit in self._in_order(frozenset(edits)):
-            effect |= effect_of(self._edit(edit))
-        return effect
-
-    def _differences(self, first: Sha, second: Sha) -> list[tuple[str, tuple[tuple[str, ...], ...]]]:
-        """Return what the edits of two versions made different that were made apart."""
-        one, other = self._lineages[first].edits, self._lineages[second].edits
-        mine, theirs = self._effect(one - other), self._effect(other - one)
-        return [(key, (mine[key], theirs[key])) for key in sorted(mine.keys() & theirs) if mine[key] != theirs[key]]
+    def _differences(self, first: Sha, second: Sha) -> list[Differing]:
+        """Return what the edits of two versions made different that were made apart; of UIDs a few."""
+        one, other = self._lineages[first], self._lineages[second]
+        mine, theirs = (
+            tuple(self._edit(edit) for edit in self._in_order(edits))
+            for edits in (one.edits - other.edits, other.edits - one.edits)
+        )
+        found = differing(mine, theirs)
+        own = f"uid {self._facts.sop.get(one.root, '')}"
+        uids = sorted((each for each in found if each[0].startswith("uid ")), key=lambda each: each[0] != own)
+        return [*(each for each in found if not each[0].startswith("uid ")), *uids[:_TOLD]]
 
     # What is current, and what is in conflict -----------------------------------------------------
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dicomfs.archive import project_keys, settings, tables
+from dicomfs.archive import derive_worker, project_keys, settings, tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.by_project import ProjectState
 from dicomfs.archive.committing import Committing, Opened
 from dicomfs.archive.derive_worker import Item
-from dicomfs.archive.derivers import Derivers, Setting
+from dicomfs.archive.derivers import Derivers, Setting, Work
 from dicomfs.archive.deriving import Derived, NewBlob
 from dicomfs.archive.fold_projects import DerivedRow
 from dicomfs.archive.lacking import Lacking
@@ -36,6 +36,12 @@ BATCH: Final = 256
 _NEARLY: Final = 4
 """A batch that is full to this part ends with a series."""
 QUARANTINE: Final = "quarantine"
+_WORK: Final = Work(
+    "de-identify",
+    derive_worker.DOING,
+    derive_worker.received,
+    lambda made: len(made.body) + sum(len(blob.stored) for blob in made.blobs),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +130,8 @@ class Making(Committing):
         return Done(self.view.project(state.root), adding.added, adding.withheld)
 
     def _derive(self, state: ProjectState, members: Iterator[Lacking], key: bytes, adding: "_Adding") -> None:
-        setting = Setting(self._path, state.definition.deid, key)
-        if self._module:
-            setting = setting._replace(module=self._module)
-        with Derivers[Lacking](setting, self._jobs) as derivers:
+        setting = Setting(self._path, (state.definition.deid, key), self._module or derive_worker.__name__, _WORK)
+        with Derivers[Lacking, Derived](setting, self._jobs) as derivers:
             for one, made in derivers.run(_batches(members)):
                 if self._stop():
                     return

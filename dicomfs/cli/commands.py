@@ -25,6 +25,7 @@ _COMMANDS = {
     "list": "listing",
     "query": "querying",
     "export": "exporting",
+    "edit": "editing",
     "check": "checking",
     "stats": "statistics",
     "reindex": "reindexing",

@@ -38,11 +38,12 @@ _NAME_DELIMITERS: Final = re.compile(rb"([\\^=\t\n\f\r])")
 class CharacterSet:
     """What the values of one data set are encoded in."""
 
-    __slots__ = ("_first", "codecs")
+    __slots__ = ("codecs", "first")
 
     def __init__(self, codecs: Sequence[str], first: str = "ascii") -> None:
         self.codecs = codecs
-        self._first = first
+        self.first = first
+        """What is in force where nothing was designated; "" if nobody knows it."""
 
     def decode(self, value: bytes, *, is_name: bool = False) -> str:
         """Return a value as text; `is_name` for PN, whose components each start afresh."""
@@ -56,11 +57,11 @@ class CharacterSet:
         """Return the same text, None where a part of it is not of the set that is in force there."""
         if b"\x1b" in value:
             return self._exactly_with_escapes(value, _NAME_DELIMITERS if is_name else _DELIMITERS)
-        return _exactly(value, self._first)
+        return _exactly(value, self.first)
 
     def _exactly_with_escapes(self, value: bytes, delimiters: re.Pattern[bytes]) -> str | None:
         text: list[str | None] = []
-        right = self._first
+        right = self.first
         multi = b""
         position = 0
         for escape in [*_ESCAPE.finditer(value), None]:
@@ -69,7 +70,7 @@ class CharacterSet:
                 text.append(_exactly(multi + part, "iso2022_jp_2") if part else "")
             else:
                 for index, piece in enumerate(delimiters.split(part)):
-                    right = self._first if index & 1 else right
+                    right = self.first if index & 1 else right
                     text.append(_exactly(piece, right))
             if escape is None:
                 break

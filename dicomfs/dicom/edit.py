@@ -8,8 +8,7 @@ patch are patches too. Pure: the same file and changes give the same bytes for e
 without a guess is refused. Linear in the length of the header.
 """
 
-import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from struct import pack
 from typing import Final
 
@@ -18,19 +17,18 @@ from dicomfs.dicom.edit_changes import Changes
 from dicomfs.dicom.edit_elements import Editing
 from dicomfs.dicom.edit_patches import Patches
 from dicomfs.dicom.edit_places import Places
+from dicomfs.dicom.edit_search import Sought, affected
 from dicomfs.dicom.encoding import EXPLICIT_LITTLE, Data
 from dicomfs.dicom.headers import recognised
 from dicomfs.dicom.part10 import DEFLATED, INFLATED_AT_MOST, Part10
 from dicomfs.dicom.pieces import Form, Piece, Range, joined
 from dicomfs.dicom.refusal import Refused
-from dicomfs.dicom.walk import Walk
 
-__all__ = ["Changes", "Range", "Refused", "affected", "edit"]
+__all__ = ["Changes", "Range", "Refused", "Sought", "affected", "edit"]
 
 Read = Callable[[int, int], "bytes | memoryview"]
 
 _MEDIA_STORAGE_SOP_INSTANCE_UID: Final = 0x00020003
-_UID: Final = re.compile(rb"[0-9.]+")
 _GROUP_LENGTH: Final = 0x00020000
 _STORED: Final = 0xFFFF
 
@@ -67,32 +65,6 @@ def edit(data: Data, part10: Part10, read: Read, changes: Changes) -> list[Piece
         for piece in patches.pieces(part10.start, len(data))
     )
     return joined([*patches.pieces(0, part10.start), _deflated(data_set)])
-
-
-def affected(data: Data, part10: Part10, read: Read, uids: Collection[str]) -> bool:
-    """Say whether an instance may hold any of these UIDs; False only where `edit` finds none to change.
-
-    The header alone is searched, for what looks like a UID. Linear in its length, whatever number of UIDs.
-    """
-    wanted = {uid.encode("ascii", "replace") for uid in uids}
-    if part10.deflated:
-        data = bytes(part10s.inflated(bytes(read(0, len(data))), part10.start))
-        part10 = part10s.locate(data) or part10
-    walk = Walk(data, part10.start, len(data), part10.encoding)
-    at = part10s.meta_start(data)
-    for _, _, start, end in [*walk.bulk, (0, 0, walk.stop, len(data))]:
-        if _holds(data[at:start], wanted):
-            return True
-        at = end
-    return False
-
-
-def _holds(header: bytes | memoryview, wanted: Collection[bytes]) -> bool:
-    # The last byte before a value may be of its length, and a digit: that of 48 to 57 bytes in big endian.
-    if any(uid[0] in wanted or uid[0][1:] in wanted for uid in _UID.finditer(header)):
-        return True
-    odd = [uid for uid in wanted if not _UID.fullmatch(uid)]
-    return bool(odd) and any(uid in bytes(header) for uid in odd)
 
 
 def _meta_information(data: Data, end: int, uid: bytes, patches: Patches) -> None:

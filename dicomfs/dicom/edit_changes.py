@@ -16,6 +16,8 @@ from dicomfs.dicom.edit_settings import check_removable, check_settable, check_v
 MOST_SETTINGS: Final = 256
 """Attributes that one edit may change."""
 MOST_UIDS: Final = 1 << 20
+LONGEST_OLD: Final = 128
+"""UIDs that are longer than the 64 characters of PS3.5 9.1 can be changed from, not to."""
 REASONS: Final = ("COERCE", "CORRECT")
 """Defined terms of Reason for the Attribute Modification, PS3.3 C.12.1.1.9."""
 _KEYS: Final = frozenset(("set", "empty", "remove", "uids", "reason", "time", "system"))
@@ -113,7 +115,14 @@ _IDENTITY: Final = frozenset((0x00080018, 0x0020000D, 0x0020000E))
 
 def _check_uids(uids: Mapping[str, str]) -> None:
     for old, new in uids.items():
-        if not is_uid(new) or not old or len(old) > 64 or not old.isascii() or "\\" in old or old != old.strip(" \0"):
+        if (
+            not is_uid(new)
+            or not old
+            or len(old) > LONGEST_OLD
+            or not old.isascii()
+            or "\\" in old
+            or old != old.strip(" \0")
+        ):
             raise ValueError("a UID is changed from or to what is none")
         if is_standard_uid(old) or is_standard_uid(new):
             raise ValueError("a UID of the Standard cannot be changed, nor stand for another")

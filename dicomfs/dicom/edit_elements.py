@@ -11,6 +11,7 @@ from dicomfs.dicom.dictionary import dictionary_vr
 from dicomfs.dicom.edit_changes import Changes
 from dicomfs.dicom.edit_patches import Patches
 from dicomfs.dicom.edit_places import UNDEFINED_LENGTH, Place, Places
+from dicomfs.dicom.edit_search import Sought
 from dicomfs.dicom.edit_settings import ORIGINAL_ATTRIBUTES_SEQUENCE, SETTABLE, TEXT, check_values, number_bytes
 from dicomfs.dicom.edit_text import UTF_8, converted, split_text, text_bytes
 from dicomfs.dicom.encoding import LONG_VRS, Data
@@ -179,11 +180,12 @@ class Editing:
             self._refuse_lost()
 
     def _refuse_lost(self) -> None:
-        for start, end in self._places.lost:
+        lost = self._places.lost
+        sought = Sought(self._changes.uids if lost else ())
+        for start, end in lost:
             if end - start > _MOST_LOST:
                 raise Refused("it is damaged: too much of it cannot be read to tell whether it refers to a changed UID")
-            found = bytes(self._read(start, end))
-            if any(uid.encode("ascii") in found for uid in self._changes.uids):
+            if sought.is_in(self._read(start, end)):
                 raise Refused("it is damaged where it may refer to a changed UID")
 
     def _is_settled(self, place: Place) -> bool:
@@ -300,7 +302,7 @@ class Editing:
         """Return an element as it was, its text converted if all is; what cannot be converted is kept as it is."""
         if place.inside is not None and self._converts:
             for inner in self._places.inner:
-                if place.start < inner.start < place.end and not self._value(inner).isascii():
+                if place.start < inner.start < place.end and _is_switched(self._value(inner)):
                     raise Refused("a sequence that is to be removed has text in another character set than new values")
         plain = place.inside is None and not place.items and place.end - place.start <= LARGE
         value = self._value(place) if plain else b""
@@ -308,6 +310,11 @@ class Editing:
             new = converted(self._declared, value, is_name=place.vr == "PN")
             value = value if new is None else new
         return edit_original.earlier(form, self._data, place, self._encoding, value)
+
+
+def _is_switched(value: bytes) -> bool:
+    """Say whether text may be in another set than ASCII."""
+    return not value.isascii() or b"\x1b" in value
 
 
 def _creator_tag(tag: int) -> int:

@@ -2,10 +2,9 @@
 
 import re
 import warnings
-from collections.abc import Sequence
 from typing import Final
 
-from dicomfs.dicom.charset import character_set
+from dicomfs.dicom.charset import CharacterSet, character_set
 from dicomfs.dicom.edit_settings import UNSPLIT
 
 UTF_8: Final = b"ISO_IR 192"
@@ -20,11 +19,10 @@ def text_bytes(declared: bytes, text: str, *, is_name: bool) -> bytes | None:
     """Return text in what a Specific Character Set declares, None where that cannot hold it exactly."""
     if text.isascii():
         return text.encode("ascii")
-    made = _made([term.strip(_PADDING) for term in declared.decode("ascii", "replace").split("\\")], text, is_name)
     charset = character_set(declared)
+    terms = [term.strip(_PADDING) for term in declared.decode("ascii", "replace").split("\\")]
+    made = _encoded(charset.first, text) if len(terms) == 1 else _extended(charset, terms, text, is_name=is_name)
     if made is None or charset.exactly(made, is_name=is_name) != text or charset.decode(made, is_name=is_name) != text:
-        return None
-    if b"\x1b" in made and not all(_is_narrow(sign, charset.codecs) for sign in text):
         return None
     return made
 
@@ -48,28 +46,32 @@ def split_text(vr: str, text: str) -> tuple[str, ...]:
     return tuple(strip(one, _PADDING) for one in text.split("\\"))
 
 
-def _made(terms: list[str], text: str, is_name: bool) -> bytes | None:
+def _encoded(codec: str, text: str) -> bytes | None:
+    try:
+        return text.encode(codec)
+    except (UnicodeEncodeError, LookupError):
+        return None
+
+
+def _extended(charset: CharacterSet, terms: list[str], text: str, *, is_name: bool) -> bytes | None:
+    """Return text with escape sequences, each part of it from where the sets start afresh (PS3.5 6.1.2.5.3)."""
+    for sign in frozenset(text):
+        if not sign.isascii() and all(_encoded(_NARROW.get(codec, codec), sign) is None for codec in charset.codecs):
+            return None
     from pydicom.charset import convert_encodings, encode_string
 
+    parts = (_NAME_DELIMITERS if is_name else _DELIMITERS).split(text)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # what is misspelt is corrected, and what cannot be held replaced, with one
         try:
             encodings = convert_encodings(terms)
-            if len(encodings) == 1:
-                return encode_string(text, encodings)
-            parts = (_NAME_DELIMITERS if is_name else _DELIMITERS).split(text)
-            return b"".join(encode_string(part, encodings) if part else b"" for part in parts)
+            return b"".join(_designated(charset, encode_string(part, encodings)) if part else b"" for part in parts)
         except (UserWarning, LookupError, ValueError):
             return None
 
 
-def _is_narrow(sign: str, codecs: Sequence[str]) -> bool:
-    if sign.isascii():
-        return True
-    for codec in codecs:
-        try:
-            sign.encode(_NARROW.get(codec, codec))
-        except UnicodeEncodeError:
-            continue
-        return True
-    return False
+def _designated(charset: CharacterSet, part: bytes) -> bytes:
+    """Return a part behind the escape sequence of GB 2312, which pydicom leaves out (PS3.3 table C.12-4)."""
+    if "gb18030" in charset.codecs and charset.exactly(part) is None:
+        return b"\x1b$)A" + part
+    return part

@@ -1,5 +1,6 @@
 """Editing what a test has as bytes: the file joined again, and what of it is its own."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from dicomfs.dicom import part10 as part10s
@@ -32,7 +33,7 @@ def edited(file: bytes, asked: Changes) -> Edited | None:
     if pieces is None:
         return None
     ranges = [piece for piece in pieces if isinstance(piece, Range)]
-    for before, after in zip(ranges, ranges[1:], strict=False):
+    for before, after in pairwise(ranges):
         assert before.start < before.end
         assert before.end <= after.start or after.end <= before.start
     whole = b"".join(file[piece.start : piece.end] if isinstance(piece, Range) else piece for piece in pieces)
