@@ -11,6 +11,18 @@ from dicomfs.archive.tables import U64
 from dicomfs.errors import Damaged, NotFound
 
 
+class Merged(NamedTuple):
+    """A commit of another archive, which a merge brought."""
+
+    id: str
+    """The same in every archive."""
+    time_ns: int
+    op: str
+    by: str
+    reason: str
+    edit: dict[str, object] | None
+
+
 class Event(NamedTuple):
     """A commit, and what it did with instances: of the archive, or of one study."""
 
@@ -25,6 +37,8 @@ class Event(NamedTuple):
     """What was asked, of an edit."""
     counts: dict[str, int]
     """How many instances were imported, replaced, left (for another study), deleted, restored."""
+    merged: list[Merged]
+    """What was done in the other archive, of a merge: each once."""
 
 
 class ByVersion(Reading):
@@ -69,9 +83,10 @@ class ByVersion(Reading):
             held = json.loads(value)
             counts = {what: int(held[what]) for what in COUNTS if what in held}
             time_ns = self._store.commit_place(self._txn, seq).time_ns
+            merged = [Merged(*one) for one in held.get("merged", ())]
             return Event(
                 seq, time_ns, str(held["op"]), str(held["by"]), str(held.get("reason", "")), str(held.get("run", "")),
-                held.get("edit"), counts,
+                held.get("edit"), counts, merged,
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Damaged("the index has a damaged record of a commit; run 'dicomfs reindex'") from error

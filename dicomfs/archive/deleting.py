@@ -121,7 +121,7 @@ def _restore(
         done = _sums(changing.view, [one.ino for one in back])
         done.left = left
         for one in back:
-            changing.restore(one.ino, one.instead)
+            changing.restore(one.ino, one.instead or None)
         done.seq = changing.done(done.warnings.append)
     return done
 

@@ -196,7 +196,7 @@ def put(changing: Changing, member: Member, made: Edited) -> None:
             new_stored += len(blob.stored)
     before = changing.view.instance(member.ino).attributes
     after = made.row.attributes.instance
-    keeps = _own_name(before) == _own_name(after)
+    keeps = own_name(before) == own_name(after)
     changing.replace(member.ino, made.row, new_bulk, new_stored, conflict=not member.current, keep_name=keeps)
 
 
@@ -206,7 +206,8 @@ def add(changing: Changing, blob: NewBlob) -> bool:
     return changing.writer.add_blob(BlobId(name), codec, length, stored, crc, checks)
 
 
-def _own_name(said: Mapping[str, str | int]) -> str:
+def own_name(said: Mapping[str, str | int]) -> str:
+    """Return the name that an instance would have if it were alone."""
     return PATIENTS.render_level(3, said, str(said["SOPInstanceUID"]))
 
 

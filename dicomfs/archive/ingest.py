@@ -213,7 +213,7 @@ class _Coordinator:
     def _commit(self) -> None:
         if self._writer.pending_bytes:
             self._records.run = self._run
-            self._fold.said("", None, self._run)
+            self._fold.said("", None, self._run, None)
             self._fold.finish("import", self._by)
             self._writer.commit(self._records.encode("import", self._by), self._time_ns)
             self._last_time_ns = self._time_ns
