@@ -14,11 +14,22 @@ BATCH_BYTES: Final = 8 << 20
 
 
 class Input(NamedTuple):
-    """One file to read; `explicit` where it was named itself."""
+    """One file to read; `explicit` where it was named itself.
+
+    A file that was built for the import has the name that is `shown` for it, and `remarks` on how it was; it is removed
+    once it was read.
+    """
 
     path: str
     size: int
     explicit: bool
+    shown: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What users know it by."""
+        return self.shown or self.path
 
 
 BATCH_PATH_BYTES: Final = 8 << 10
