@@ -6,7 +6,7 @@ not known before are written afterwards, in their place.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import BinaryIO, Final
 
@@ -16,9 +16,9 @@ from dicomfs.archive.static_study import Found, Record
 from dicomfs.dicom import json_pixels
 from dicomfs.dicom.encoding import UNDEFINED
 from dicomfs.dicom.json_part10 import PIXELS, Source, fragment_header, part10, pixel_end, pixel_header
-from dicomfs.dicom.json_pixels import PACKED, Plan, Unfit
+from dicomfs.dicom.json_pixels import PACKED, Frames, Plan, Unfit
 from dicomfs.dicom.json_text import text_of
-from dicomfs.dicom.json_values import NoValue
+from dicomfs.dicom.json_values import Json, NoValue
 from dicomfs.dicom.model_values import swapped
 from dicomfs.dicom.part10 import EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -56,7 +56,7 @@ def _rebuild(tree: Tree, found: Found, record: Record, file: BinaryIO) -> list[s
     plan, files = _pixels(tree, found, record)
     text = text_of(whole, first_writer=record.first_writer)
     notes = [*text.notes, *(plan.notes if plan else ())]
-    big = json_pixels.is_big_endian(whole, plan.told if plan else "")
+    big = bool(plan and plan.decoded) or json_pixels.is_big_endian(whole, plan.told if plan else "")
     bulk = _Bulk(tree, found, record.document)
     source = Source(text, bulk.value, (True if record.first_writer else None) if big else False, notes.append)
     syntax = plan.syntax if plan else EXPLICIT_VR_LITTLE_ENDIAN
@@ -65,7 +65,7 @@ def _rebuild(tree: Tree, found: Found, record: Record, file: BinaryIO) -> list[s
     if plan and plan.encapsulated:
         _encapsulate(tree, files, plan, file)
     elif plan:
-        notes += _join(tree, files, plan, file)
+        notes += _join(tree, files, plan, whole, file)
     file.write(made.tail)
     return notes
 
@@ -91,12 +91,11 @@ def _pixels(tree: Tree, found: Found, record: Record) -> tuple[Plan | None, Sequ
     if not syntax:
         raise Unusable(f"{files[0].path} does not say its transfer syntax")
 
-    def coded() -> int:
+    def size() -> int:
         return sum(len(piece) for frame in files for piece in content(tree, frame).pieces)
 
-    head = next(first.pieces, b"")[: json_pixels.HEAD]
-    plan = json_pixels.plan(record.object, syntax, len(files), head, coded, first_writer=record.first_writer)
-    return plan, files
+    found_frames = Frames(syntax, len(files), lambda: _small(content(tree, files[0]).pieces), size)
+    return json_pixels.plan(record.object, found_frames, first_writer=record.first_writer), files
 
 
 def _encapsulate(tree: Tree, files: Sequence[Frame], plan: Plan, file: BinaryIO) -> None:
@@ -112,7 +111,7 @@ def _encapsulate(tree: Tree, files: Sequence[Frame], plan: Plan, file: BinaryIO)
     file.write(pixel_end())
 
 
-def _join(tree: Tree, files: Sequence[Frame], plan: Plan, file: BinaryIO) -> list[str]:
+def _join(tree: Tree, files: Sequence[Frame], plan: Plan, whole: Mapping[str, Json], file: BinaryIO) -> list[str]:
     """Write native frames one after another; raise Unusable where they are not as long as the header says."""
     start = file.tell()
     file.write(pixel_header(plan.vr, 0))
@@ -123,7 +122,10 @@ def _join(tree: Tree, files: Sequence[Frame], plan: Plan, file: BinaryIO) -> lis
         notes += [PACKED] if repacked else []
     else:
         most = plan.length + max(plan.length, _SLACK) if plan.length else LONGEST_VALUE
-        size = _written(chain.from_iterable(_of(tree, frame, plan) for frame in files), plan.swap, most, file)
+        pieces = (_of(tree, frame, plan) for frame in files)
+        if plan.decoded:
+            pieces = (iter((json_pixels.decoded(whole, _small(frame)),)) for frame in pieces)
+        size = _written(chain.from_iterable(pieces), plan.swap, most, file)
     if plan.length and (size < plan.length or (size > plan.length + 1 and len(files) > 1)):
         raise Unusable(f"its frames have {size:,} bytes, and its header calls for {plan.length:,}")
     if size & 1:

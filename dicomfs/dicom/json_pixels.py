@@ -8,7 +8,7 @@ are refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicomfs.dicom.json_part10 import AVAILABLE_TRANSFER_SYNTAX_UID, PIXELS, vr_of
 from dicomfs.dicom.json_values import Element, Json, first_number, first_text
@@ -17,7 +17,15 @@ from dicomfs.dicom.part10 import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from dicomfs.dicom.picture_decode import Layout, decode
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+JPEG_LS: Final = "1.2.840.10008.1.2.4.80"
+_MOST_SAMPLES: Final = 1 << 26
+"""Of a larger frame nobody looks at the samples."""
 JPEG_BASELINE: Final = "1.2.840.10008.1.2.4.50"
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 GE_PRIVATE: Final = "1.2.840.113619.5.2"
@@ -32,8 +40,6 @@ _VIDEO: Final = {
     **dict.fromkeys(("1.2.840.10008.1.2.4.107", "1.2.840.10008.1.2.4.108"), "h265"),
 }
 MOST_FRAMES: Final = 1 << 20
-HEAD: Final = 1 << 16
-"""So much of a frame is looked at."""
 
 LOSSY: Final = "colour was made JPEG baseline by the tree's writer, which loses some of it, and says so now"
 SWAPPED: Final = "big endian samples are little endian now"
@@ -59,6 +65,8 @@ class Plan(NamedTuple):
     """Bytes of native pixel data that the header calls for, 0 where it does not say."""
     frame_bits: int
     frames: int
+    decoded: bool
+    """Frames are decoded first: what was coded were samples in the wrong order."""
     changes: dict[str, Element | None]
     """Elements that are not true any more."""
     notes: tuple[str, ...]
@@ -81,14 +89,21 @@ def video_syntax(record: Mapping[str, Json], extension: str) -> str:
     return syntax
 
 
-def plan(
-    record: Mapping[str, Json], syntax: str, frames: int, head: bytes, coded: Callable[[], int], *, first_writer: bool
-) -> Plan:
-    """Say how `frames` frames of a transfer syntax become pixel data; raise Unfit.
+class Frames(NamedTuple):
+    """The frames that there are: how many, the first one, and how many bytes all of them are."""
 
-    `head` is the beginning of the first, `coded` returns the bytes of all. `first_writer` where the reference's first
-    writer made them, which transcodes.
+    syntax: str
+    number: int
+    first: Callable[[], bytes]
+    size: Callable[[], int]
+
+
+def plan(record: Mapping[str, Json], found: Frames, *, first_writer: bool) -> Plan:
+    """Say how frames become pixel data; raise Unfit.
+
+    `first_writer` where the reference's first writer made them, which transcodes.
     """
+    syntax, frames, first, size = found
     told = max(1, _number(record, "00280008"))
     if frames != told and not (is_video(syntax) and frames == 1):
         raise Unfit(f"it has {frames:,} frames, and its header tells of {told:,}")
@@ -98,8 +113,13 @@ def plan(
         raise Unfit("the transfer syntax of its frames is none that is known")
     if _available(record) == EXPLICIT_VR_BIG_ENDIAN and _number(record, "00280100") > 8:
         raise Unfit("its frames were coded from big endian samples, whose bytes may have changed places")
-    changes, notes = _recompressed(record, syntax, head, coded) if first_writer else ({}, ())
-    return Plan(syntax, syntax, "OB", True, 1, 0, 0, told, changes, notes)
+    if not (first_writer and _is_rewritten(record)):
+        return Plan(syntax, syntax, "OB", True, 1, 0, 0, told, False, {}, ())
+    if syntax == JPEG_LS and _was_swapped(record, first()):
+        native = _native(record, EXPLICIT_VR_BIG_ENDIAN, told)
+        return native._replace(told=syntax, decoded=True)
+    changes, notes = _recompressed(record, first(), size) if syntax == JPEG_BASELINE else ({}, ())
+    return Plan(syntax, syntax, "OB", True, 1, 0, 0, told, False, changes, notes)
 
 
 def is_big_endian(record: Mapping[str, Json], syntax: str) -> bool:
@@ -121,7 +141,7 @@ def _native(record: Mapping[str, Json], syntax: str, frames: int) -> Plan:
         vr = "OW"
     notes = (SWAPPED,) if swap > 1 else ()
     length = (frame_bits * frames + 7) // 8
-    return Plan(EXPLICIT_VR_LITTLE_ENDIAN, syntax, vr, False, swap, length, frame_bits, frames, {}, notes)
+    return Plan(EXPLICIT_VR_LITTLE_ENDIAN, syntax, vr, False, swap, length, frame_bits, frames, False, {}, notes)
 
 
 def _native_bits(record: Mapping[str, Json]) -> int:
@@ -134,16 +154,9 @@ def _native_bits(record: Mapping[str, Json]) -> int:
 
 
 def _recompressed(
-    record: Mapping[str, Json], syntax: str, head: bytes, coded: Callable[[], int]
+    record: Mapping[str, Json], first: bytes, coded: Callable[[], int]
 ) -> tuple[dict[str, Element | None], tuple[str, ...]]:
-    """Return what is true of colour that the first writer made JPEG baseline of; raise Unfit where that destroyed it.
-
-    It gives (0008,3002) the VR UN then, and changes no other element.
-    """
-    available = record.get(AVAILABLE_TRANSFER_SYNTAX_UID)
-    rewritten = isinstance(available, dict) and available.get("vr") == "UN"
-    if not rewritten or syntax != JPEG_BASELINE:
-        return {}, ()
+    """Return what is true of colour that was made JPEG baseline; raise Unfit where that destroyed it."""
     if _number(record, "00280100") != 8:
         raise Unfit("its samples of more than 8 bits were made JPEG baseline, which destroyed them")
     methods = [*_values(record, "00282114"), "ISO_10918_1"]
@@ -154,9 +167,62 @@ def _recompressed(
     if (plain := _native_bits(record) // 8) and (size := coded()):
         ratios: list[Json] = [*_values(record, "00282112"), f"{plain / size:.2f}"]
         changes["00282112"] = {"vr": "DS", "Value": ratios}
-    if _text(record, "00280004") == "RGB" and (interpretation := _interpretation(head)):
+    if _text(record, "00280004") == "RGB" and (interpretation := _interpretation(first)):
         changes["00280004"] = {"vr": "CS", "Value": [interpretation]}
     return changes, (LOSSY,)
+
+
+def _is_rewritten(record: Mapping[str, Json]) -> bool:
+    """Say whether the first writer set out to transcode: it gives (0008,3002) the VR UN then, and changes no other."""
+    available = record.get(AVAILABLE_TRANSFER_SYNTAX_UID)
+    return isinstance(available, dict) and available.get("vr") == "UN"
+
+
+def _was_swapped(record: Mapping[str, Json], frame: bytes) -> bool:
+    """Say whether a frame was coded from big endian samples taken for little endian ones.
+
+    They have bits beyond those stored then, and none once their bytes have changed places. Nothing tells it of samples
+    that use all of their bits.
+    """
+    bits, stored = _number(record, "00280100"), _number(record, "00280101")
+    shape = _number(record, "00280010"), _number(record, "00280011")
+    if bits != 16 or not 0 < stored < bits or not 0 < shape[0] * shape[1] <= _MOST_SAMPLES:
+        return False
+    import numpy as np
+
+    samples = np.frombuffer(decoded(record, frame), "<u2")
+    return not _fits(samples, stored) and _fits(samples.byteswap(), stored)
+
+
+def decoded(record: Mapping[str, Json], frame: bytes) -> bytes:
+    """Return the samples of a JPEG-LS frame as they were coded, 16 bits each; raise Unfit where it is none."""
+    rows, columns = _number(record, "00280010"), _number(record, "00280011")
+    if _size_of(frame) != (rows, columns):
+        raise Unfit("a frame is of another size than its header says")
+    layout = Layout("PixelData", JPEG_LS, 1, "MONOCHROME2", 0, rows, columns, 16, 16, signed=False)
+    try:
+        return decode(frame, layout).pixels.astype("<u2").tobytes()
+    except Exception as error:  # whatever a decoder does with what is damaged
+        raise Unfit("a frame cannot be decoded") from error
+
+
+def _fits(samples: npt.NDArray[np.uint16], stored: int) -> bool:
+    """Say whether samples have nothing but their sign in the bits above those stored."""
+    above = samples >> stored
+    return bool(((above == 0) | (above == (1 << 16 - stored) - 1)).all())
+
+
+def _size_of(frame: bytes) -> tuple[int, int]:
+    """Return rows and columns of a JPEG-LS frame (ISO 14495-1 C.2.2)."""
+    position = 2
+    while position + 9 <= len(frame) and frame[position] == 0xFF:
+        if frame[position + 1] == 0xF7:
+            return (
+                int.from_bytes(frame[position + 5 : position + 7], "big"),
+                int.from_bytes(frame[position + 7 : position + 9], "big"),
+            )
+        position += 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
+    return 0, 0
 
 
 def _interpretation(head: bytes) -> str:
