@@ -52,6 +52,16 @@ MEDIA = {
     "1.2.840.10008.1.2.4.80": "image/jls",
     "1.2.840.10008.1.2.5": "image/dicom-rle",
 }
+CODECS = {
+    "ISO_IR 192": "utf-8",
+    "GB18030": "gb18030",
+    "ISO_IR 13": "shift_jis",
+    "ISO_IR 166": "tis_620",
+    **{
+        f"ISO_IR {number}": f"iso8859_{part}"
+        for number, part in ((101, 2), (109, 3), (110, 4), (144, 5), (127, 6), (126, 7), (138, 8), (148, 9))
+    },
+}
 NUMBERS = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "UL": "I", "US": "H"}
 TEXT = {"AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UI", "UT"}
 UNSPLIT = {"LT", "ST", "UT"}
@@ -267,8 +277,7 @@ class V2(Writer):
         return {"InlineBinary": base64.b64encode(raw).decode()}
 
     def decoded(self, raw: bytes) -> str:
-        codec = {"ISO_IR 192": "utf-8", "GB18030": "gb18030", "ISO_IR 126": "iso8859_7"}.get(self.charset, "latin_1")
-        return raw.decode(codec, "replace")
+        return raw.decode(CODECS.get(self.charset, "latin_1"), "replace")
 
 
 def _number(text: str) -> Json:
@@ -308,8 +317,8 @@ def split(whole: Json) -> tuple[list[Json], Json]:
     block = next(number for number in range(0x10, 0x40) if f"000900{number:02X}" not in left)
     left[f"000900{block:02X}"] = OURS
     left[f"0009{block:02X}10"] = {"Value": [digest_of(extract) for extract in extracts], "vr": "LO"}
-    left["0020000E"] = {"Value": whole["0020000E"]["Value"], "vr": "UI"}
-    left["00080018"] = {"Value": whole["00080018"]["Value"], "vr": "UI"}
+    left["0020000E"] = {"Value": whole["0020000E"].get("Value", [""]), "vr": "UI"}
+    left["00080018"] = {"Value": whole["00080018"].get("Value", [""]), "vr": "UI"}
     return extracts, tagged(left, "instance")
 
 
