@@ -61,6 +61,9 @@ class StaticInputs(Iterator[Input]):
                 self._refused(shown, Outcome.FAILED, str(error))
                 os.unlink(path)
                 continue
+            except StorageFull as error:
+                self._refused(shown, Outcome.FAILED, str(error))
+                raise
             return Input(path, os.path.getsize(path), explicit=False, shown=shown, remarks=remarks)
         raise StopIteration
 
