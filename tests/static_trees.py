@@ -179,10 +179,12 @@ class Writer:
                 }
                 continue
             raw = element.value if isinstance(element.value, bytes) else b""
-            if tag == 0x00080005:  # pydicom has decoded these two, to decode others
+            if tag == 0x00080005:  # pydicom has decoded what it needs to decode others
                 raw = self._raw_charset().encode()
             elif isinstance(element.value, int):
                 raw = element.value.to_bytes(2, "little")
+            elif isinstance(element.value, str):
+                raw = element.value.encode()
             found[f"{tag:08X}"] = {"vr": vr, **self.element(int(tag), vr, raw)}
         return found
 
