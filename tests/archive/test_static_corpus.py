@@ -30,6 +30,9 @@ LOST = {V1: {*NONE_SUCH, 0x00280009}, V2: NONE_SUCH}
 """The first writer keeps the first tag of an AT alone."""
 
 
+UIDS = (0x0020000D, 0x0020000E, 0x00080018)
+
+
 def read(content: bytes) -> Dataset:
     return pydicom.dcmread(io.BytesIO(content), force=True)
 
@@ -44,8 +47,13 @@ def fitting(corpus: Path, writer: type[V1 | V2], scratch: Path) -> dict[str, byt
         try:
             dataset = read(content)
             syntax = dataset.file_meta.TransferSyntaxUID
-            uids = [str(dataset[tag].value) for tag in (0x0020000D, 0x0020000E, 0x00080018)]
-            if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian) or uids[2] in found or not all(uids):
+            known = all(dataset.get_item(tag).VR != "UN" for tag in UIDS)
+            uids = [str(dataset[tag].value) for tag in UIDS]
+            if (
+                syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
+                or uids[2] in found
+                or not all((known, *uids))
+            ):
                 continue
             writer(scratch, content).object()
         except Exception:  # noqa: BLE001 - pydicom on files that nobody should have written
