@@ -197,6 +197,8 @@ class Writer:
     def payloads(self) -> list[bytes]:
         dataset = self.dataset
         number = int(dataset.get("NumberOfFrames") or 1)
+        if self.syntax().startswith("1.2.840.10008.1.2.4.10"):  # a video is one frame, whatever it tells
+            return list(generate_frames(dataset.PixelData, number_of_frames=1))
         if dataset.file_meta.TransferSyntaxUID.is_compressed:
             return list(generate_frames(dataset.PixelData, number_of_frames=number))
         bits = dataset.Rows * dataset.Columns * dataset.get("SamplesPerPixel", 1) * dataset.BitsAllocated

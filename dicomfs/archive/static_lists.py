@@ -125,22 +125,22 @@ def is_first_writers(record: Mapping[str, Json]) -> bool:
     return any(vr == "CS" for _, vr in _blocks(record))
 
 
-def without_lists(record: Mapping[str, Json]) -> dict[str, Json]:
-    """Return an object without the elements that lists add: every block of theirs, and what strayed from extracts.
+def without_lists(record: Mapping[str, Json], *, strays: bool = False) -> dict[str, Json]:
+    """Return an object without the elements that lists add: every block of theirs.
 
-    Where the file had a block 10 of its own, the writer leaves hash and type of extracts in that.
+    `strays` are taken out, too: where a file has a block 10 of its own, the writer of lists puts hash and type of the
+    first extract into it when it makes the metadata of a series.
     """
     blocks = [block for block, _ in _blocks(record)]
     added = {f"000900{block}" for block in blocks}
     added |= {f"0009{block}{element}" for block in blocks for element in (REF, HASH, TYPE)}
-    if blocks and "10" not in blocks and _strayed(record):
-        added |= {f"000910{HASH}", f"000910{TYPE}"}
+    if strays and blocks and "10" not in blocks:
+        hashes = _texts(record.get(f"000910{HASH}"))
+        if len(hashes) == 1 and _is_hash(hashes[0]):
+            added.add(f"000910{HASH}")
+        if _texts(record.get(f"000910{TYPE}")) == ["patient"]:
+            added.add(f"000910{TYPE}")
     return {tag: element for tag, element in record.items() if tag.upper() not in added}
-
-
-def _strayed(record: Mapping[str, Json]) -> bool:
-    hashes, kinds = (_texts(record.get(f"000910{element}")) for element in (HASH, TYPE))
-    return len(hashes) == len(kinds) == 1 and _is_hash(hashes[0]) and kinds[0] in _TYPES
 
 
 def _blocks(record: Mapping[str, Json]) -> Iterator[tuple[str, str]]:

@@ -154,7 +154,7 @@ def _alone(tree: Tree, path: str, document: str) -> Record:
 
 
 def _as_found(found: dict[str, Json], document: str) -> Record:
-    return Record(without_lists(found), is_first_writers(found), document)
+    return Record(without_lists(found, strays=True), is_first_writers(found), document)
 
 
 def _of_document(tree: Tree, path: str, refused: OnRefused) -> dict[str, Place]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Run
 
+BITS = {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0, "PixelData": bytes(range(33, 42)) + b"\5"}
+"""75 bits, so that frames begin within bytes."""
 SMALL = {"rows": 8, "columns": 8}
 
 
@@ -61,6 +63,7 @@ def test_what_export_writes(run: Run, tmp_path: Path, archive_path: Path) -> Non
         make_instance("MR", study=2, transfer_syntax="1.2.840.10008.1.2.2", **SMALL),
         make_instance("US", study=3, frames=3, transfer_syntax="1.2.840.10008.1.2.4.50", **SMALL),
         make_instance("SR", study=4),
+        make_instance("SC", study=5, rows=5, columns=5, frames=3, attributes=BITS),
     ]
     add(archive_path, *given)
     assert run("export", "-a", archive_path, "--all", "--layout", "dicomweb", "--output", tmp_path / "web").status == 0
