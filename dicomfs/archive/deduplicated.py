@@ -93,6 +93,14 @@ def objects(text: str, fields: Mapping[int, str] = _NONE) -> tuple[Object, ...]:
     cannot refer to anything, so it stays whole.
     """
     whole = elements(text, fields)
+    moved, rest = taken_apart(whole)
+    extracts = [_extract(kind, tuple(held.items())) for kind, held in moved.items()]
+    left = whole if free_block(whole) is None else rest
+    return *extracts, tagged("instance", left, [extract.hash for extract in extracts])
+
+
+def taken_apart(whole: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Return the elements that go into objects of their own, by the objects' types, and those that stay."""
     moved: dict[str, dict[str, str]] = {kind: {} for kind, _ in GROUPS}
     rest: dict[str, str] = {}
     for tag, element in whole.items():
@@ -101,9 +109,7 @@ def objects(text: str, fields: Mapping[int, str] = _NONE) -> tuple[Object, ...]:
             moved[kind][tag] = element
         if kind is None or tag in _KEPT:
             rest[tag] = element
-    extracts = [_extract(kind, tuple(held.items())) for kind, held in moved.items()]
-    left = whole if _free_block(whole) is None else rest
-    return *extracts, tagged("instance", left, [extract.hash for extract in extracts])
+    return moved, rest
 
 
 def at_depth(text: str, depth: int) -> str:
@@ -127,7 +133,7 @@ def tagged(kind: str, held: dict[str, str], refs: Sequence[str] | None = None) -
 
     One with no free block in group 0009 is given as it is.
     """
-    block = _free_block(held)
+    block = free_block(held)
     if block is not None:
         if refs is not None:
             held = {**held, f"0009{block:04X}": _CREATOR_TEXT, _tag(block, REF): _strings(refs)}
@@ -174,10 +180,15 @@ def _canonical_value(value: Json | Decimal) -> str:
 
 
 def _number(number: Decimal) -> str:
-    """Return a number as ECMAScript shows the double (Number::toString)."""
+    """Return a number as ECMAScript shows the double; with all its digits where it is none."""
     double = float(number)
     if not math.isfinite(double) or Decimal(repr(double)) != number:
         return str(number)
+    return shown_number(double)
+
+
+def shown_number(double: float) -> str:
+    """Return a finite number as ECMAScript shows it (Number::toString)."""
     if not double:
         return "0"
     sign, digits, exponent = Decimal(repr(double)).as_tuple()
@@ -242,10 +253,10 @@ def _tag(block: int, element: int) -> str:
     return f"0009{block:02X}{element:02X}"
 
 
-def _free_block(held: Iterable[str]) -> int | None:
+def free_block(held: Iterable[str], last: int = 0xFF) -> int | None:
     """Return the first block of group 0009 that has neither a creator nor elements (PS3.5 7.8.1)."""
     taken = {int(tag[6:] if tag[4:6] == "00" else tag[4:6], 16) for tag in held if tag.startswith("0009")}
-    return next((block for block in range(0x10, 0x100) if block not in taken), None)
+    return next((block for block in range(0x10, last + 1) if block not in taken), None)
 
 
 def _strings(values: Sequence[str]) -> str:
