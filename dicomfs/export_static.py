@@ -65,11 +65,11 @@ def _results(archive: Archive, shelf: Shelf, target: Target, query: Query) -> It
         else:
             reason = "a study of this UID is there that this archive did not write; export to another directory"
             yield FileResult(f"studies/{name}", Outcome.FAILED, reason, 0)
-    if not wanted and not claims.own:
+    gone = set(_gone(archive, claims.own - wanted.keys()))
+    if not wanted and not gone:
         return
     claims.write()
     yield from _done(_tasks(archive, shelf, target, wanted.values()))
-    gone = set(_gone(archive, claims.own - wanted.keys()))
     yield from _removed(target, gone)
     try:
         yield _study_list(target, list(wanted), gone)
