@@ -66,7 +66,7 @@ class Lists:
         def is_taken(extract: Object, own: str) -> bool:
             known = self._known.get(extract.hash)
             if known is None:
-                if self._is_another(extract):
+                if self._is_another(extract, own):
                     return True
                 known = self._known[extract.hash] = own
                 fresh.append(extract)
@@ -85,14 +85,15 @@ class Lists:
     def _path(self, digest: str) -> str:
         return f"{self._place}/bulkdata/{digest[:3]}/{digest[3:5]}/{digest[5:]}.json.gz"
 
-    def _is_another(self, extract: Object) -> bool:
+    def _is_another(self, extract: Object, own: str) -> bool:
         """Say whether a file of this hash is there that a list of an earlier export has, and it is another object."""
         try:
             with open(self._target.path(self._path(extract.hash)), "rb") as file:
-                return documents_gzip.text(file.read()) != extract.text
+                text = documents_gzip.text(file.read())
+            return text != extract.text and static_objects.own_hash(text) != own
         except FileNotFoundError:
             return False
-        except Damaged:
+        except (Damaged, ValueError, LookupError):
             return False  # cut off by a power failure: it is written anew
 
     def tasks(self) -> Iterator[Task]:

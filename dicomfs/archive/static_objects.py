@@ -2,8 +2,10 @@
 
     [info, extract…, instance…]     extract: patient, study, series or image
 
-It differs from ours in three things. The creator's VR is CS; the block is one of 10 to 3F of group 0009; and a hash is
-SHA-256 over a text in which strings have no quotes and *arrays are sorted* (node-object-hash):
+It differs from ours in three things. The creator's VR is CS. The block is one of 10 to 3F of group 0009, and that of an
+extract is the one of the first instance that refers to it: static-wado's own reader takes over whatever an instance
+does not have, and would put what belongs to the extract's list into a block of the vendor's. And a hash is SHA-256 over
+a text in which strings have no quotes and *arrays are sorted* (node-object-hash):
 
     string as it is | number as ECMAScript shows it | true 1 | false 0 | null nothing
     [element,element…] sorted by UTF-16 code units | {key:value,key:value…} sorted by key
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from dicomfs.archive.deduplicated import Json
 
+FIRST_BLOCK: Final = 0x10
 _LAST_BLOCK: Final = 0x3F
 _SHORT: Final = 4096
 _CREATOR_TEXT: Final = f'{{"vr":"CS","Value":["{CREATOR}"]}}'
@@ -75,7 +78,7 @@ def told(whole: Mapping[str, str], is_taken: Callable[[Object, str], bool]) -> T
     moved, rest = deduplicated.taken_apart(whole)
     extracts: list[Object] = []
     for kind, held in moved.items():
-        extract, own = _extract(kind, tuple(held.items()))
+        extract, own = _extract(kind, tuple(held.items()), block)
         if is_taken(extract, own):
             rest |= held
         else:
@@ -91,12 +94,14 @@ def told(whole: Mapping[str, str], is_taken: Callable[[Object, str], bool]) -> T
     return Told(tuple(extracts), Object("instance", digest, _text(rest)), _object(shown))
 
 
-def tagged(kind: str, held: Mapping[str, str], digest: str = "", refs: Sequence[str] = ()) -> Object:
-    """Return the object with these elements and what the format adds to it; `digest` where it is not its own."""
-    block = deduplicated.free_block(held, _LAST_BLOCK)
+def tagged(
+    kind: str, held: Mapping[str, str], digest: str = "", refs: Sequence[str] = (), block: int = FIRST_BLOCK
+) -> Object:
+    """Return the object with these elements and what the format adds to it; `digest` where it is not its own.
+
+    None of the elements are in group 0009.
+    """
     digest = digest or hashed(held)
-    if block is None:
-        return Object(kind, digest, _text(held))
     added = {
         f"0009{block:04X}": _CREATOR_TEXT,
         _tag(block, HASH): _strings([digest]),
@@ -108,9 +113,15 @@ def tagged(kind: str, held: Mapping[str, str], digest: str = "", refs: Sequence[
 
 
 @lru_cache(1024)
-def _extract(kind: str, held: tuple[tuple[str, str], ...]) -> tuple[Object, str]:
+def _extract(kind: str, held: tuple[tuple[str, str], ...], block: int) -> tuple[Object, str]:
     """Return an extract, which most instances of a series share, and our own hash of it."""
-    return tagged(kind, dict(held)), deduplicated.hashed(dict(held))
+    return tagged(kind, dict(held), block=block), deduplicated.hashed(dict(held))
+
+
+def own_hash(text: str) -> str:
+    """Return our own hash of what an extract holds."""
+    held = deduplicated.elements(text)
+    return deduplicated.hashed({tag: element for tag, element in held.items() if not tag.startswith("0009")})
 
 
 def _tag(block: int, element: int) -> str:
