@@ -77,7 +77,7 @@ class DicomWeb(NoXattrs):
         return Attributes(ino, True, 0, mtime_ns, 1)
 
     def _mtime(self, view: "View", family: int, number: int) -> int:
-        if family == web.STUDY:
+        if family == web.STUDY or (family == web.ALL and number):
             return view.mtime_ns_of_study(number)
         if family == web.SERIES:
             return view.mtime_ns_of_series(number)
@@ -100,7 +100,7 @@ class DicomWeb(NoXattrs):
         return None
 
     def _document(self, view: "View", family: int, number: int, kind: int) -> Attributes | None:
-        if family == web.ALL and number:
+        if family == web.ALL and bool(number) is not (kind & ~PLAIN == web.HASHED):
             return None
         held = self._bundle(view, family, number)
         extent = held.bundle.get((DOCUMENTS[family, kind & ~PLAIN], number if family == web.INSTANCE else 0))
@@ -125,7 +125,7 @@ class DicomWeb(NoXattrs):
 
     def _bundle(self, view: "View", family: int, number: int) -> Held:
         if family == web.ALL:
-            return self._shelf.studies(view)
+            return self._shelf.superseded(view, number) if number else self._shelf.studies(view)
         if family == web.STUDY:
             return self._shelf.study(view, number)
         series = number if family == web.SERIES else view.instance_inode(number).series
@@ -165,9 +165,12 @@ class DicomWeb(NoXattrs):
     def _child(self, view: "View", node: Node, name: bytes) -> Attributes | None:
         """Return a study, series or instance by its directory's name, or what has its name with `.gz`."""
         if node.kind == web.DEDUPLICATED:
-            held = self._shelf.study(view, node.number)
-            if name == f"{held.bundle.name}.gz".encode() and held.bundle.name:
+            bundle = self._shelf.study(view, node.number).bundle
+            if name == f"{bundle.name}.gz".encode() and bundle.name:
                 return self._document(view, web.STUDY, node.number, web.HASHED)
+            before = bundle.get(("superseded", 0))
+            if before is not None and name == bundle.read(*before) + b".gz":
+                return self._document(view, web.ALL, node.number, web.HASHED)
             return None
         if node.kind == web.DEDUPLICATED_INSTANCES:
             stem = name.removesuffix(b".gz")
