@@ -5,7 +5,10 @@
     studies/<ST>/bulkdata/<h0-3>/<h3-5>/<h5->.json.gz    its objects
 
 The info object refers to all that readers of this list need not read: its instances, and the group files that it
-supersedes. These stay for 24 hours after they were superseded, and as long as one does, so does what it names.
+supersedes. These stay for 24 hours after they were superseded, and as long as one does, so does what it names. Lists
+tell history as those of the drive do (`deduplicated`): the list that an info object names as superseded is the one
+that the study had before it was changed, whether it was ever exported or not.
+
 Memory is taken by the hashes alone: texts, and what a list's hash is made of, wait in unnamed files.
 """
 
@@ -22,17 +25,20 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias
 from zlib import error as NotDeflated  # noqa: N812 - it is an exception
 
-from dicomfs.archive import documents_gzip, static_objects
+from dicomfs.archive import deduplicated, documents_gzip, static_objects
 from dicomfs.errors import Damaged, DicomfsError
 from dicomfs.export import FileResult, Outcome, failure
 from dicomfs.export_static_target import Target, Texts, array, objects, read_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from dicomfs.archive.deduplicated import Object
+    from dicomfs.archive.documents_history import History
 
 Task: TypeAlias = "Callable[[], FileResult]"
+Elements: TypeAlias = dict[str, str]
+"""The texts of an object's elements by tag."""
 
 STAY_S: Final = 24 * 3600
 """For so long readers may be at a list that is superseded."""
@@ -46,8 +52,19 @@ _CHUNK: Final = 1 << 16
 class Lists:
     """The lists of one study. Belongs to one thread; what it gives out may be done by several."""
 
-    def __init__(self, target: Target, name: str) -> None:
-        """Begin the lists of the study whose directory has this name."""
+    def __init__(self, target: Target, name: str, history: History, earlier: Callable[[int], Elements]) -> None:
+        """Begin the lists of the study whose directory has this name.
+
+        `earlier` gives the elements of a version that is shown no more, none where it cannot be read.
+        """
+        self._history = history
+        self._read_earlier = earlier
+        self._earlier: dict[int, dict[str, str]] = {}
+        """The hashes of versions that are shown no more, by their objects' types."""
+        self._before = _Canonicals(target.root)
+        self._held: dict[str, Object] = {}
+        """Objects of a study that has a history, which are written when all of it is known."""
+        self._replaced: dict[str, set[str]] = {}
         self._target = target
         self._place = f"studies/{name}"
         self._groups = f"deduplicated/{name}"
@@ -57,9 +74,10 @@ class Lists:
         self._instances = Texts(target.root, continued=True)
         self._canonicals = _Canonicals(target.root)
         self._hashes: list[str] = []
+        self._shown: set[int] = set()
         self._own = ""
 
-    def add(self, whole: dict[str, str]) -> Iterator[Task]:
+    def add(self, ino: int, whole: Elements) -> Iterator[Task]:
         """Add an instance with these elements; yield what writes the objects that come up with it."""
         fresh: list[Object] = []
 
@@ -72,15 +90,53 @@ class Lists:
                 fresh.append(extract)
             return known != own
 
-        told = static_objects.told(whole, is_taken)
+        earlier = [self._hashes_of(one) for one in self._history.replaced.get(ino, ())]
+        told = static_objects.told(whole, is_taken, _instances(earlier))
         if told is None:
             return
-        for extract in fresh:
-            self._objects.add(extract.text)
-            yield partial(self._write, self._path(extract.hash), (documents_gzip.member(extract.text),))
+        for extract in told.extracts:
+            replaced = {hashes[extract.type] for hashes in earlier if extract.type in hashes} - {extract.hash}
+            self._replaced.setdefault(extract.hash, set()).update(replaced)
+        if self._history.replaced:
+            self._held |= {extract.hash: extract for extract in fresh}
+        else:
+            yield from map(self._object, fresh)
+        if ino in self._history.before:
+            self._before.add(told.canonical)
         self._instances.add(told.instance.text)
         self._canonicals.add(told.canonical)
         self._hashes.append(told.instance.hash)
+        self._shown.add(ino)
+
+    def _object(self, one: Object) -> Task:
+        """Add an object; return what writes it."""
+        self._objects.add(one.text)
+        return partial(self._write, self._path(one.hash), (documents_gzip.member(one.text),))
+
+    def _hashes_of(self, ino: int) -> dict[str, str]:
+        """Return the hashes of the objects of a version that is shown no more, none where it cannot be read."""
+        found = self._earlier.get(ino)
+        if found is None:
+            told = self._told_earlier(ino, ())
+            found = self._earlier[ino] = {} if told is None else told.hashes
+        return found
+
+    def _told_earlier(self, ino: int, replaced: Sequence[str]) -> static_objects.Told | None:
+        whole = self._read_earlier(ino)
+        return static_objects.told(whole, lambda _extract, _own: False, replaced) if whole else None
+
+    def _superseded_list(self) -> str:
+        """Return the hash of the list before the study was last changed, empty if it never was."""
+        history = self._history
+        for ino in history.before:
+            if ino not in self._shown:
+                # What it replaced itself was told in its list, too.
+                replaced = _instances(self._hashes_of(one) for one in history.replaced.get(ino, ()) if one < ino)
+                told = self._told_earlier(ino, replaced)
+                if told is None:
+                    return ""
+                self._before.add(told.canonical)
+        return static_objects.list_hash(self._before.in_order()) if history.before else ""
 
     def _path(self, digest: str) -> str:
         return f"{self._place}/bulkdata/{digest[:3]}/{digest[3:5]}/{digest[5:]}.json.gz"
@@ -100,14 +156,17 @@ class Lists:
         """Yield what writes the lists, all instances being there."""
         if not self._hashes:
             return
+        for one in self._held.values():
+            yield self._object(deduplicated.replacing(one, sorted(self._replaced[one.hash])))
         self._own = static_objects.list_hash(self._canonicals.in_order())
         refs = [*dict.fromkeys(self._hashes), *self._superseded()]
-        info = static_objects.tagged("info", {}, self._own, refs)
+        deleted = _instances(map(self._hashes_of, self._history.deleted))
+        info = static_objects.info(self._own, refs, deleted, self._superseded_list())
         for texts in (self._objects, self._instances):
             texts.flush()
         # Readers begin with the index, and look for no other group file than those that it does not refer to.
         for below in (f"{self._groups}/{self._own}.gz", f"{self._place}/deduplicated/index.json.gz"):
-            yield partial(self._write_list, below, info.text)
+            yield partial(self._write_list, below, info)
 
     def _superseded(self) -> list[str]:
         """Return the group files that this list supersedes, and those that it did when it was written before."""
@@ -166,8 +225,13 @@ class Lists:
 
     def close(self) -> None:
         """Be done with them."""
-        for held in (self._objects, self._instances, self._canonicals):
+        for held in (self._objects, self._instances, self._canonicals, self._before):
             held.close()
+
+
+def _instances(those: Iterable[dict[str, str]]) -> list[str]:
+    """Return the hashes of instances, in order, of those that could be read."""
+    return sorted({hashes["instance"] for hashes in those if "instance" in hashes})
 
 
 class _Canonicals:

@@ -21,7 +21,7 @@ from functools import cache, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from dicomfs.archive import deduplicated, documents, documents_gzip, static_queries
+from dicomfs.archive import deduplicated, documents, documents_gzip, documents_history, static_queries
 from dicomfs.archive.bundle import NO_HASH
 from dicomfs.archive.documents_instance import Kept
 from dicomfs.archive.documents_series import CHANGED, number_order
@@ -102,9 +102,10 @@ class StudyExport:
                 )
                 for found in series
             ]
+            history = documents_history.history(view, number)
         self.name = documents.directory_name(str(self._study.attributes["StudyInstanceUID"]))
         self._place = f"studies/{self.name}"
-        self._lists = Lists(target, self.name)
+        self._lists = Lists(target, self.name, history, self._earlier)
         self._values: set[str] = set()
         """Names of the values' files."""
         self._queries: list[str] = []
@@ -160,7 +161,7 @@ class StudyExport:
                 count += 1
                 metadata.add(told.in_series)
                 index.add(static_queries.instance(told.query, whole))
-                yield from self._lists.add(whole)
+                yield from self._lists.add(card.ino, whole)
                 yield from self._files(card, told, below)
             if first is None:
                 return
@@ -191,11 +192,24 @@ class StudyExport:
         if card.damaged:
             raise Damaged("its header cannot be read, so it is in no document; run dicomfs check --verify-files")
         kept = Kept(bundle, card.ino)
-        first, *rest = kept.pieces()
+        return self._ways(card, kept.pieces(), bundle.cards.hashes(card.ino)[1], kept.query)
+
+    def _earlier(self, ino: int) -> dict[str, str]:
+        """Return the elements of a version that is shown no more, as lists have them; none if it cannot be read."""
+        told = documents_history.tell(self._archive, ino)
+        if told is None:
+            return {}
+        try:
+            return deduplicated.elements(self._ways(told.card, told.pieces, told.hashes, "").in_series)
+        except Damaged:
+            return {}
+
+    def _ways(self, card: Card, parts: tuple[str, ...], hashes: tuple[bytes, ...], query: str) -> _Instance:
+        """Return an instance whose JSON object is cut where ways to bulk data go; raise Damaged."""
+        first, *rest = parts
         own, series = [first], [first]
         values: list[_Value] = []
         pixels = next((tag for tag in _PIXELS if any(value.name == tag for value in card.bulk)), "")
-        _, hashes = bundle.cards.hashes(card.ino)
         for piece, value, digest in zip(rest, card.bulk, hashes, strict=True):
             if card.frames and value.name == pixels:
                 ways = "./frames", f"./instances/{documents.uri(card.name)}/frames"
@@ -207,7 +221,7 @@ class StudyExport:
             after = piece.removeprefix(f"bulkdata/{value.name}")
             own += ways[0], after
             series += ways[1], after
-        return _Instance("".join(own), "".join(series), kept.query, tuple(values))
+        return _Instance("".join(own), "".join(series), query, tuple(values))
 
     def _hash(self, ino: int, value: BulkValue) -> str:
         """Return the SHA-256 of a value; raise Damaged."""

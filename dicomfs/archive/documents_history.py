@@ -31,7 +31,7 @@ class History(NamedTuple):
     """What of a study is not shown any more, by inode numbers."""
 
     replaced: Mapping[int, tuple[int, ...]]
-    """In whose place instances are that are shown."""
+    """In whose place instances are, or were."""
     deleted: tuple[int, ...]
     """What was in the study, and nothing is in its place there."""
     before: tuple[int, ...]

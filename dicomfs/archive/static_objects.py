@@ -24,7 +24,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicomfs.archive import deduplicated
-from dicomfs.archive.deduplicated import CREATOR, HASH, REF, TYPE, Object
+from dicomfs.archive.deduplicated import CREATOR, DELETE, FILE, HASH, REF, REPLACE, TYPE, Object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,6 +46,11 @@ class Told(NamedTuple):
     canonical: str
     """The text by which a list's hash is made: of the instance with all that was added to it."""
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hashes of its objects, by their types."""
+        return {one.type: one.hash for one in (*self.extracts, self.instance)}
+
 
 def hashed(held: Mapping[str, str]) -> str:
     """Return the hash of an object, given as the texts of its elements by tag, as hexadecimal digits."""
@@ -66,11 +71,13 @@ def list_hash(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def told(whole: Mapping[str, str], is_taken: Callable[[Object, str], bool]) -> Told | None:
+def told(
+    whole: Mapping[str, str], is_taken: Callable[[Object, str], bool], replaced: Sequence[str] = ()
+) -> Told | None:
     """Take an instance's elements apart; None where it has no block in which a list could tell of it.
 
     `is_taken` is asked of each extract, with our own hash of its elements, whether its hash is another object's: then
-    the instance keeps these elements.
+    the instance keeps these elements. `replaced` are the hashes of those in whose place the instance is.
     """
     block = deduplicated.free_block(whole, _LAST_BLOCK)
     if block is None:
@@ -87,16 +94,30 @@ def told(whole: Mapping[str, str], is_taken: Callable[[Object, str], bool]) -> T
     rest[_tag(block, REF)] = _strings([extract.hash for extract in extracts])
     shown = {tag: _element(text) for tag, text in rest.items()}
     digest = _digest(_object(shown))
-    for number, value in ((HASH, digest), (TYPE, "instance")):
-        tag = _tag(block, number)
-        rest[tag] = _strings([value])
-        shown[tag] = _element(rest[tag])
+    for number, values in ((HASH, [digest]), (TYPE, ["instance"]), (REPLACE, replaced)):
+        if values:
+            tag = _tag(block, number)
+            rest[tag] = _strings(values)
+            shown[tag] = _element(rest[tag])
     return Told(tuple(extracts), Object("instance", digest, _text(rest)), _object(shown))
 
 
-def tagged(
-    kind: str, held: Mapping[str, str], digest: str = "", refs: Sequence[str] = (), block: int = FIRST_BLOCK
-) -> Object:
+def info(digest: str, refs: Sequence[str], deleted: Sequence[str], superseded: str) -> str:
+    """Return the object that stands for the list of this hash.
+
+    `refs` is what readers of it need not read, `deleted` are instances that are in no list any more, `superseded` is
+    the list in whose place it is.
+    """
+    told = {f"0009{FIRST_BLOCK:04X}": _CREATOR_TEXT}
+    for number, values in (
+        (REF, refs), (HASH, [digest]), (TYPE, ["info"]), (DELETE, deleted), (FILE, [superseded] if superseded else [])
+    ):  # fmt: skip
+        if values:
+            told[_tag(FIRST_BLOCK, number)] = _strings(values)
+    return _text(told)
+
+
+def tagged(kind: str, held: Mapping[str, str], digest: str = "", block: int = FIRST_BLOCK) -> Object:
     """Return the object with these elements and what the format adds to it; `digest` where it is not its own.
 
     None of the elements are in group 0009.
@@ -107,8 +128,6 @@ def tagged(
         _tag(block, HASH): _strings([digest]),
         _tag(block, TYPE): _strings([kind]),
     }
-    if refs:
-        added[_tag(block, REF)] = _strings(refs)
     return Object(kind, digest, _text({**held, **added}))
 
 

@@ -20,7 +20,7 @@ from dicomfs.archive.documents import directory_name
 from dicomfs.archive.query import Query
 from dicomfs.export_static import export_static
 from dicomfs.export_static_lists import STAY_S
-from tests.archive import importing
+from tests.archive import importing, versions
 from tests.builders import make_instance, uid, write_study
 from tests.cli import static_reader as reader
 from tests.cli.static_reader import Study, dedup
@@ -202,6 +202,57 @@ def test_what_is_gone_leaves_the_tree(archive_path: Path, tmp_path: Path) -> Non
     export(archive_path, root)
     assert objects(root) == metadata(root)
     assert len(objects(root)) == 4
+
+
+def test_lists_tell_history(archive_path: Path, tmp_path: Path) -> None:
+    importing.add(archive_path, *(make_instance(number=number) for number in (1, 2, 3)))
+    root = tmp_path / "tree"
+    export(archive_path, root)
+    first = Study(root, STUDY)
+    sops = [uid("DFS-1", 1, 1, number) for number in (1, 2, 3)]
+    own = {sop: dedup(one, 0x11)[0] for (_, sop), one in first.instances.items()}
+    assert not any(dedup(first.infos[0], number) for number in (0x13, 0x15))
+
+    importing.add(archive_path, make_instance(number=2, patient_name="Roe^Jane"), on_conflict="replace")
+    export(archive_path, root)
+    second = Study(root, STUDY)
+    assert second.read == ["index"]
+    assert objects(root) == metadata(root)
+    assert_hashes(second)
+    assert (dedup(second.infos[0], 0x15), dedup(second.infos[0], 0x13)) == (dedup(first.infos[0], 0x11), [])
+    instances = {sop: one for (_, sop), one in second.instances.items()}
+    assert {sop: dedup(one, 0x14) for sop, one in instances.items()} == {
+        sops[0]: [],
+        sops[1]: [own[sops[1]]],
+        sops[2]: [],
+    }
+    patients = {tuple(dedup(one, 0x14)) for one in second.extracts.values() if dedup(one, 0x12) == ["patient"]}
+    (old,) = (digest for digest, one in first.extracts.items() if dedup(one, 0x12) == ["patient"])
+    assert patients == {(), (old,)}
+
+    path = next(path for path in importing.tree(archive_path) if path.endswith("00002.dcm"))
+    versions.delete(archive_path, path)
+    export(archive_path, root)
+    third = Study(root, STUDY)
+    assert dedup(third.infos[0], 0x15) == dedup(second.infos[0], 0x11)
+    assert dedup(third.infos[0], 0x13) == dedup(instances[sops[1]], 0x11)
+    assert_hashes(third)
+    assert len(list(third.groups.iterdir())) == 3
+    assert (export(archive_path, root).written, export(archive_path, tmp_path / "other").failed) == (0, 0)
+    # The same of the same archive, whatever was exported before.
+    other = Study(tmp_path / "other", STUDY)
+    assert other.instances == third.instances
+    assert [dedup(other.infos[0], number) for number in (0x11, 0x13, 0x15)] == [
+        dedup(third.infos[0], number) for number in (0x11, 0x13, 0x15)
+    ]
+
+
+def assert_hashes(study: Study) -> None:
+    """All hashes are those of static-wado."""
+    items = reader.load(study.directory / "deduplicated/index.json.gz")
+    assert dedup(items[0], 0x11) == [reader.hash_of([one for one in items if dedup(one, 0x12) == ["instance"]])]
+    for item in items[1:]:
+        assert dedup(item, 0x11) == [reader.hash_of(reader.before_hashing(item))]
 
 
 def test_values_whose_order_differs_stay_apart(archive_path: Path, tmp_path: Path) -> None:
