@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from zlib import error as NotDeflated  # noqa: N812 - it is an exception
 
 from dicomfs.archive import deduplicated, documents_gzip, static_objects
+from dicomfs.archive.documents_history import STAY_S
 from dicomfs.errors import Damaged, DicomfsError
 from dicomfs.export import FileResult, Outcome, failure
 from dicomfs.export_static_target import Target, Texts, array, objects, read_at
@@ -40,8 +41,6 @@ Task: TypeAlias = "Callable[[], FileResult]"
 Elements: TypeAlias = dict[str, str]
 """The texts of an object's elements by tag."""
 
-STAY_S: Final = 24 * 3600
-"""For so long readers may be at a list that is superseded."""
 _GROUP: Final = re.compile(r"([0-9a-f]{64})\.gz").fullmatch
 _BULK: Final = re.compile(r"[0-9a-f]{59}\.json\.gz|[0-9a-f]{60}\.mht\.gz|\..*\.dicomfs-part").fullmatch
 _BRANCH: Final = re.compile(r"[0-9a-f]{2,3}").fullmatch

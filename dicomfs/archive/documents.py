@@ -9,8 +9,8 @@ the same bundle at once: the last rename wins, and the bytes are the same. `part
     keys of a series' bundle   ("metadata", 0) ("index", 0) ("instance", ino) ("dedup", ino)
     keys of a study's          ("study", 0) ("series", 0) ("metadata", 0) ("deduplicated", 0) ("list", 0): the same
                                list as ("deduplicated", 0), as it reads in the directory deduplicated/
-                               ("superseded", 0): the name of the list in whose place it is, if it is
-    key of a superseded list's ("list", 0)
+                               ("superseded", 0): the names of the lists in whose place it is, the latest first
+    keys of superseded lists'  ("list", number): those lists, in the same order
     key of the list's          ("studies", 0)
 
 What documents_omidb.py makes lies beside them: bundles of the kinds `omidb`, of a study, and `client`.
@@ -101,7 +101,7 @@ def make_study(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
 
 
 def make_superseded(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
-    """Make the bundle of the list that the study of this number had before it was changed; raise as `make_study`."""
+    """Make the bundle of the lists that the study of this number had before it was changed; raise as `make_study`."""
     from dicomfs.archive import documents_superseded
 
     documents_superseded.make(archive, cache, args[0])

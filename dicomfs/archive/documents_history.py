@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Hashes: TypeAlias = dict[str, str]
 """The hashes of an instance's objects, by their types."""
+STAY_S: Final = 24 * 3600
+"""For so long a list stays after it was superseded: somebody may be reading it."""
+_LISTS: Final = 16
+"""No more superseded lists than these are told."""
 _KEY: Final = ("past", 0)
 
 
@@ -34,11 +38,28 @@ class History(NamedTuple):
     """In whose place instances are, or were."""
     deleted: tuple[int, ...]
     """What was in the study, and nothing is in its place there."""
-    before: tuple[int, ...]
-    """What the study showed before it was last changed, but for what was only added; empty if it never was."""
+    lists: tuple[tuple[int, ...], ...]
+    """What the study showed before it was last changed, but for what was only added; then what before the changes
+    that were made in the 24 hours before that one, as far as it is known; the latest first."""
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """What the study showed before it was last changed; empty if it never was."""
+        return self.lists[0] if self.lists else ()
 
 
 _NONE: Final = History({}, (), ())
+
+
+class _Version(NamedTuple):
+    """A version of an instance, and what is known of when it was shown."""
+
+    instance: Instance
+    came: int
+    """The commit that brought it first."""
+    left: int
+    """The one that took it out, 0 if none did."""
+    current: bool
 
 
 def history(view: View, study: int) -> History:
@@ -46,33 +67,57 @@ def history(view: View, study: int) -> History:
     commits = view.changed(study)
     if not commits:
         return _NONE
-    last = view.event(commits[-1])
     replaced: dict[int, list[int]] = {}
     deleted: list[int] = []
-    before: dict[tuple[int, str], tuple[bool, int]] = {}
+    versions: list[_Version] = []
     for ino, past in view.taken_out(frozenset(commits)):
         own = _study(view, ino) == study
         if past.by not in (0, ino) and _study(view, past.by) == study:
             replaced.setdefault(past.by, []).append(ino)
         elif own:
             deleted.append(ino)
-        if own and past.seq == last.seq:
-            _put(before, view.instance(ino), hidden=not past.current)
+        if own:
+            versions.append(_Version(view.instance(ino), view.instance_inode(ino).seq, past.seq, past.current))
     for series in view.series_of(study):
-        for instance in view.shown_instances(series.key):
-            if instance.mtime_ns < last.time_ns:
-                _put(before, instance, hidden=True)
+        versions += (
+            _Version(instance, view.instance_inode(instance.ino).seq, 0, current=False)
+            for instance in view.shown_instances(series.key)
+        )
     return History(
         {ino: tuple(sorted(those)) for ino, those in replaced.items()},
         tuple(sorted(deleted)),
-        tuple(sorted(ino for _, ino in before.values())),
+        _lists(view, commits, versions),
     )
 
 
-def _put(before: dict[tuple[int, str], tuple[bool, int]], instance: Instance, *, hidden: bool) -> None:
-    """Add an instance unless another one of its SOP Instance UID was shown in the series' place for it."""
-    key = instance.series, str(instance.attributes["SOPInstanceUID"])
-    before[key] = min(before.get(key, (True, instance.ino)), (hidden, instance.ino))
+def _lists(view: View, commits: list[int], versions: list[_Version]) -> tuple[tuple[int, ...], ...]:
+    last_ns = view.event(commits[-1]).time_ns
+    found = []
+    for seq in commits[: -_LISTS - 1 : -1]:
+        time_ns = view.event(seq).time_ns
+        if last_ns - time_ns > STAY_S * 10**9:
+            break
+        listed = _before(versions, seq, time_ns)
+        if listed:
+            found.append(listed)
+        elif seq == commits[-1]:
+            break  # the study began with this one
+    return tuple(found)
+
+
+def _before(versions: list[_Version], seq: int, time_ns: int) -> tuple[int, ...]:
+    """Return what was shown just before a commit; nothing where that is not known."""
+    shown: dict[tuple[int, str], tuple[bool, int]] = {}
+    for instance, came, left, current in versions:
+        if came >= seq or (left and left < seq):
+            continue
+        if instance.mtime_ns > time_ns:
+            return ()  # it came back later: whether it was there before, too, is written down nowhere
+        if instance.mtime_ns < time_ns:
+            # Of several with one SOP Instance UID in a series the first was shown.
+            key = instance.series, str(instance.attributes["SOPInstanceUID"])
+            shown[key] = min(shown.get(key, (True, instance.ino)), (not current, instance.ino))
+    return tuple(sorted(ino for _, ino in shown.values()))
 
 
 def _study(view: View, ino: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicomfs.archive import (
@@ -146,7 +147,7 @@ class _Maker:
         for one in self._all_objects():
             document = documents_gzip.member(deduplicated.at_depth(one.text, _OBJECT_DEPTH))
             writer.add_object(bytes.fromhex(one.hash), document)
-        told = {*self._now.history.deleted, *self._now.history.before} - self._own.keys()
+        told = {*self._now.history.deleted, *chain(*self._now.history.lists)} - self._own.keys()
         if told:
             writer.add(("past", 0), self._earlier.record(told))
         shown = [ino for ino, has_frames in self._middles if has_frames] or [ino for ino, _ in self._middles]
@@ -199,12 +200,12 @@ class _Maker:
         """Return the object that stands for the list, with its history."""
         history = self._now.history
         deleted = sorted(filter(None, map(self._own_hash, history.deleted)))
-        before = list(map(self._own_hash, history.before))
-        # Of what cannot be read nobody knows the list that it was in.
-        superseded = deduplicated.info(before).hash if before and all(before) else ""
-        if superseded:
-            self._writer.add(("superseded", 0), superseded.encode())
-        return deduplicated.info(self._own.values(), deleted, superseded)
+        lists = [list(map(self._own_hash, listed)) for listed in history.lists]
+        # Of what cannot be read nobody knows the lists that it was in.
+        names = [deduplicated.info(listed).hash if all(listed) else "" for listed in lists]
+        if names:
+            self._writer.add(("superseded", 0), json.dumps(names).encode())
+        return deduplicated.info(self._own.values(), deleted, next(iter(names), ""))
 
     def _own_hash(self, ino: int) -> str:
         return self._own.get(ino) or self._earlier.of(ino).get("instance", "")

@@ -1,11 +1,12 @@
-"""The bundle of a superseded list: the deduplicated list that a study had before it was last changed.
+"""The bundle of superseded lists: the deduplicated lists that a study had before it was changed.
 
-It is made when somebody asks for it: most never are. Instances that are shown still come from their series' bundles,
-others are read. It has what instances were, and not what it told of its own history.
+They are made when somebody asks for one: most never are. Instances that are shown still come from the bundles of their
+series, others are read. A list has what instances were, and not what it told of its own history.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from dicomfs.archive import bundle_writing, deduplicated, documents, documents_history, documents_series
@@ -30,23 +31,19 @@ def make(archive: Archive, cache: Path, number: int) -> Path:
         path = documents.path(cache, "superseded", number, documents.study_stamp(view, number))
         if bundle_writing.is_there(path):
             return path
-        numbers = documents_history.history(view, number).before
-        shown = {ino: view.instance_inode(ino).series for ino in numbers if view.past(ino) is None}
-    listing = _Listing(archive, cache, shown)
-    instances = [
-        list_piece((listing.instance(ino) for ino in batch), b"", first=False) for batch in batches(sorted(numbers))
-    ]
+        lists = documents_history.history(view, number).lists
+        shown = {ino: view.instance_inode(ino).series for ino in chain(*lists) if view.past(ino) is None}
     with BundleWriter(path) as writer:
-        info = deduplicated.info(listing.own)
-        writer.name = info.hash
-        writer.add_list("list", _pieces(info, listing.objects, instances))
+        for at, numbers in enumerate(lists):
+            writer.add_list("list", _list(_Listing(archive, cache, shown), numbers), at)
         writer.commit()
     return path
 
 
-def _pieces(info: Object, objects: dict[str, Object], instances: list[ListPiece]) -> Iterator[ListPiece]:
-    texts = [deduplicated.at_depth(one.text, 1) for one in objects.values()]
-    yield list_piece([info.text, *texts], b"", first=True)
+def _list(listing: _Listing, numbers: tuple[int, ...]) -> Iterator[ListPiece]:
+    instances = [list_piece(map(listing.instance, batch), b"", first=False) for batch in batches(numbers)]
+    texts = [deduplicated.at_depth(one.text, 1) for one in listing.objects.values()]
+    yield list_piece([deduplicated.info(listing.own).text, *texts], b"", first=True)
     yield from instances
     yield list_end(empty=False)
 

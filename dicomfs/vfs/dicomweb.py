@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicomfs.archive.documents import directory_name
 from dicomfs.errors import NotFound
-from dicomfs.vfs import web_bulk, web_changes
+from dicomfs.vfs import web_bulk, web_changes, web_superseded
 from dicomfs.vfs import web_instance as instances
 from dicomfs.vfs import web_numbers as web
 from dicomfs.vfs.node import (
@@ -40,6 +40,7 @@ STUDIES: Final = b"studies"
 _FIRST_CHILD: Final = 64
 """Cookies below this are of fixed names; those of studies, series and instances are their numbers."""
 _ALL: Final = Node(web.ALL, 0, web.DIRECTORY, 0)
+_SUPERSEDED: Final = (web.ALL, web.HASHED)
 
 
 class DicomWeb(NoXattrs):
@@ -77,7 +78,7 @@ class DicomWeb(NoXattrs):
         return Attributes(ino, True, 0, mtime_ns, 1)
 
     def _mtime(self, view: "View", family: int, number: int) -> int:
-        if family == web.STUDY or (family == web.ALL and number):
+        if family == web.STUDY:
             return view.mtime_ns_of_study(number)
         if family == web.SERIES:
             return view.mtime_ns_of_series(number)
@@ -89,6 +90,8 @@ class DicomWeb(NoXattrs):
         """Return a node as it is now; `said` is what else its inode number says."""
         if (family, kind) in DIRECTORIES:
             return self._directory(web.inode(family, number, kind), self._mtime(view, family, number))
+        if (family, kind) == _SUPERSEDED:
+            return web_superseded.attributes(self._shelf, view, said)
         if (family, kind & ~PLAIN) in DOCUMENTS:
             return self._document(view, family, number, kind)
         if family in (web.STUDY, web.SERIES) and kind == web.POSTER:
@@ -100,7 +103,7 @@ class DicomWeb(NoXattrs):
         return None
 
     def _document(self, view: "View", family: int, number: int, kind: int) -> Attributes | None:
-        if family == web.ALL and bool(number) is not (kind & ~PLAIN == web.HASHED):
+        if family == web.ALL and number:
             return None
         held = self._bundle(view, family, number)
         extent = held.bundle.get((DOCUMENTS[family, kind & ~PLAIN], number if family == web.INSTANCE else 0))
@@ -125,7 +128,7 @@ class DicomWeb(NoXattrs):
 
     def _bundle(self, view: "View", family: int, number: int) -> Held:
         if family == web.ALL:
-            return self._shelf.superseded(view, number) if number else self._shelf.studies(view)
+            return self._shelf.studies(view)
         if family == web.STUDY:
             return self._shelf.study(view, number)
         series = number if family == web.SERIES else view.instance_inode(number).series
@@ -168,10 +171,7 @@ class DicomWeb(NoXattrs):
             bundle = self._shelf.study(view, node.number).bundle
             if name == f"{bundle.name}.gz".encode() and bundle.name:
                 return self._document(view, web.STUDY, node.number, web.HASHED)
-            before = bundle.get(("superseded", 0))
-            if before is not None and name == bundle.read(*before) + b".gz":
-                return self._document(view, web.ALL, node.number, web.HASHED)
-            return None
+            return web_superseded.lookup(self._shelf, view, node.number, name)
         if node.kind == web.DEDUPLICATED_INSTANCES:
             stem = name.removesuffix(b".gz")
             ino = self._instance_of_study(view, node.number, stem) if stem != name else None
@@ -276,6 +276,8 @@ class DicomWeb(NoXattrs):
     def open(self, ino: INode) -> OpenFile:
         """Open a file; wait as long as it takes."""
         node = web.node(ino)
+        if (node.family, node.kind) == _SUPERSEDED:
+            return waited(lambda: self._open_superseded(node))
         if (node.family, node.kind & ~PLAIN) in DOCUMENTS:
             return waited(lambda: self._open_document(ino, node))
         if node.family == web.INSTANCE:
@@ -287,6 +289,8 @@ class DicomWeb(NoXattrs):
     def open_ready(self, ino: INode) -> OpenFile | None:
         """Open a file if nothing has to be waited for, return None where a thread may open it; raise NotReady."""
         node = web.node(ino)
+        if (node.family, node.kind) == _SUPERSEDED:
+            return self._open_superseded(node)
         if (node.family, node.kind & ~PLAIN) in DOCUMENTS:
             return None if node.kind & PLAIN else self._open_document(ino, node)
         if node.family == web.INSTANCE:
@@ -302,6 +306,10 @@ class DicomWeb(NoXattrs):
         if middle % web.ARGUMENTS != node.argument:
             raise Stale(f"the picture with inode number {ino} stands for something else")
         return Node(web.INSTANCE, middle, web.THUMBNAIL, 0)
+
+    def _open_superseded(self, node: Node) -> OpenFile:
+        with self._archive.view() as view:
+            return web_superseded.open_file(self._shelf, view, node)
 
     def _open_document(self, ino: INode, node: Node) -> OpenFile:
         with self._archive.view() as view:

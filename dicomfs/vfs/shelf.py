@@ -75,7 +75,7 @@ class Shelf:
         return self.held("study", number, documents.study_stamp(view, number))
 
     def superseded(self, view: "View", number: int) -> Held:
-        """Return the bundle of the list that a study had before it was changed; raise NotReady."""
+        """Return the bundle of the lists that a study had before it was changed; raise NotReady."""
         return self.held("superseded", number, documents.study_stamp(view, number))
 
     def studies(self, view: "View") -> Held:

@@ -6,7 +6,7 @@
           <SeriesUID>/  metadata.gz instances.gz thumbnail
             instances/  index.json.gz
               <SOP>/    metadata.gz thumbnail frames/ rendered/ pixeldata bulkdata/
-        deduplicated/  <hash>.gz instances/<SOP>.gz; of the list in whose place it is <hash>.gz, not listed
+        deduplicated/  <hash>.gz instances/<SOP>.gz
         bulkdata/      <h0-3>/<h3-5>/<h5->.<ext>
 
 Each document has a second name without `.gz`, under which it is plain, and some have names that other static
@@ -71,7 +71,6 @@ NAMES: Final = {
 
 DOCUMENTS: Final = {
     (web.ALL, web.INDEX): "studies",
-    (web.ALL, web.HASHED): "list",
     (web.STUDY, web.INDEX): "study",
     (web.STUDY, web.BELOW_INDEX): "series",
     (web.STUDY, web.METADATA): "metadata",

@@ -158,7 +158,9 @@ def test_a_list_tells_what_was_done(archive_path: Path, lists: Lists) -> None:
     assert (values(fourth.info, "15"), values(fourth.info, "13")) == ([third.hash], [third.own(SOPS[0])])
     assert values(fourth.instances[SOPS[1]], "14") == [first.own(SOPS[1])]
     assert_was(lists, third)
-    assert lists.before(first.hash) is None
+    # It was superseded today.
+    assert_was(lists, first)
+    assert lists.before(second.hash) is None
     assert lists.before("0" * 64) is None
 
     restore(archive_path, gone)

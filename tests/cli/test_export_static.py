@@ -17,9 +17,9 @@ import pytest
 from dicomfs.archive import static_objects
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.documents import directory_name
+from dicomfs.archive.documents_history import STAY_S
 from dicomfs.archive.query import Query
 from dicomfs.export_static import export_static
-from dicomfs.export_static_lists import STAY_S
 from tests.archive import importing, versions
 from tests.builders import make_instance, uid, write_study
 from tests.cli import static_reader as reader
