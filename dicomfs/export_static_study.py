@@ -327,9 +327,9 @@ class StudyExport:
         yield from self._lists.removals(self._values)
 
     def _gone(self, directory: str, names: set[str]) -> Iterator[Task]:
-        """Remove the directories of what is not there any more; files are others' business."""
+        """Remove the directories of what is not there any more; other files are others' business."""
         for name in self._target.names(directory):
-            if name not in names and not name.endswith(".gz"):
+            if name not in names and self._target.is_directory(f"{directory}/{name}"):
                 yield partial(remove, self._target, f"{directory}/{name}")
 
     def _other_frames(self, card: Card, place: str) -> Iterator[Task]:

@@ -125,6 +125,11 @@ class Target:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def is_directory(self, below: str) -> bool:
+        """Say whether something is a directory, and no link to one."""
+        path = self.path(below)
+        return os.path.isdir(path) and not os.path.islink(path)
+
     def remove(self, below: str) -> FileResult:
         """Remove a file, or a directory with all that is in it; raise OSError."""
         path = self.path(below)

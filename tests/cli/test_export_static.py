@@ -183,7 +183,9 @@ def test_what_is_gone_leaves_the_tree(archive_path: Path, tmp_path: Path) -> Non
     assert len(list(root.glob("studies/*/series/*/instances/*/frames/1.mht.gz"))) == 5
     (list_before,) = (root / "deduplicated" / STUDY).iterdir()
     same_archive(archive_path, tmp_path / "less", *kept)
+    (root / "studies" / STUDY / "series" / "notes.txt").write_text("not ours")
     report = export(tmp_path / "less", root)
+    assert (root / "studies" / STUDY / "series" / "notes.txt").exists()
     # One instance, one series, one study with its lists.
     assert (report.failed, report.removed) == (0, 4)
     assert set(objects(root)) == set(metadata(root)) == {uid("DFS-1", 1, 1, number) for number in (1, 2)}
@@ -315,6 +317,23 @@ def test_what_was_cut_off_is_mended(archive_path: Path, tmp_path: Path) -> None:
     assert {path: digest for path, (digest, _) in mended.items()} == {
         path: digest for path, (digest, _) in whole.items()
     }
+
+
+@pytest.mark.damaged
+def test_what_cannot_be_read_is_told(run: Run, archive_path: Path, tmp_path: Path) -> None:
+    importing.add(archive_path, make_instance(rows=512, columns=512))
+    importing.add(archive_path, make_instance(number=2))
+    pack = importing.packs(archive_path)[0]
+    importing.flip(pack, pack.stat().st_size // 2)
+    root = tmp_path / "tree"
+    ended = run("export", "-a", archive_path, "--all", "--format", "static-dicomweb", "-o", root)
+    assert ended.status == 1
+    assert ", 2 failed" in ended.out  # the frame, and the picture that is made of it
+    assert "frames/1.mht.gz: " in ended.err
+    assert objects(root) == metadata(root)
+    assert len(objects(root)) == 2
+    assert len(list(root.rglob("1.mht.gz"))) == 1
+    assert not list(root.rglob("*dicomfs-part"))
 
 
 def test_hostile_uids_stay_inside(archive_path: Path, tmp_path: Path) -> None:
