@@ -1,14 +1,17 @@
 """What the catalog knows of versions: which are shown no more, and who changed what, when and why."""
 
 import json
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import re
+from collections.abc import Container, Iterator
+from typing import Any, Final, NamedTuple
 
 from dicomfs.archive import fold_versions, tables
 from dicomfs.archive.fold_versions import COUNTS, Past
 from dicomfs.archive.reading import Reading
 from dicomfs.archive.tables import U64
 from dicomfs.errors import Damaged, NotFound
+
+_SEQ: Final = re.compile(rb'"seq":([0-9]+)').search
 
 
 class Merged(NamedTuple):
@@ -73,6 +76,22 @@ class ByVersion(Reading):
         for seq in self._below("history", study, after):
             counts = json.loads(self._get("history", study, seq))
             yield self.event(seq)._replace(counts=counts)
+
+    def changed(self, study: int) -> list[int]:
+        """Return the commits, in their order, that did other things with instances of a study than add some."""
+        return [
+            seq
+            for seq in self._below("history", study)
+            if not json.loads(self._get("history", study, seq)).keys() <= {fold_versions.IMPORTED}
+        ]
+
+    def taken_out(self, commits: Container[int]) -> Iterator[tuple[int, Past]]:
+        """Walk the versions that some commits took out: linear in all that ever were, some 0.3 µs each."""
+        cursor = self._txn.cursor(db=self._tables["past"])
+        for key, value in cursor.iternext() if cursor.first() else ():
+            told = _SEQ(bytes(value))
+            if told is not None and int(told[1]) in commits:
+                yield U64.unpack(key)[0], fold_versions.decode(value)
 
     def event(self, seq: int) -> Event:
         """Return a commit; raise NotFound, or Damaged."""

@@ -135,7 +135,9 @@ def parent(view: "View", node: Node) -> INode | None:
         return web.coded(web.BRANCH, node.number, node.code >> 8)
     if node.family == web.BRANCH:
         return web.inode(web.STUDY, node.number, web.BULKDATA)
-    return DICOMWEB_STUDIES if node.family == web.ALL else None
+    if node.family == web.ALL:
+        return web.inode(web.STUDY, node.number, web.DEDUPLICATED) if node.number else DICOMWEB_STUDIES
+    return None
 
 
 def _parent_in_study(node: Node) -> INode:
