@@ -15,7 +15,7 @@ from dicomfs.store.lock import WriterLock
 from dicomfs.store.store import Store
 from dicomfs.store.writer import Writer
 
-_FARTHEST_NS: Final = 1 << 62
+FARTHEST_NS: Final = 1 << 62
 """No clock is set so late; a commit that says so was made by somebody else."""
 
 
@@ -61,7 +61,7 @@ class Committing:
         self._begin()
 
     def _begin(self) -> None:
-        self._time_ns = max(time.time_ns(), min(self.view.commit_time_ns, _FARTHEST_NS) + 1)
+        self._time_ns = max(time.time_ns(), min(self.view.commit_time_ns, FARTHEST_NS) + 1)
         self.records = Records()
         self.fold = Fold(self.store, self.writer.txn, self.writer.seq, self._time_ns)
         self.placing.begin(self.writer.txn, self.fold, self.records)

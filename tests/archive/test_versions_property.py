@@ -377,7 +377,7 @@ def _files(view: View, root: int) -> Iterator[int]:
             yield entry.ino
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_whatever_is_done_only_what_should_is_shown(archive_path: Path, tmp_path: Path, seed: int) -> None:
     world = World(archive_path, random.Random(seed))
     steps = (
@@ -385,14 +385,14 @@ def test_whatever_is_done_only_what_should_is_shown(archive_path: Path, tmp_path
         + [World.layout] * 2 + [World.project] * 2
     )  # fmt: skip
     done: list[str] = []
-    for number in range(24):
+    for number in range(20):
         world.steps = number
         step = World.import_ if number == 0 else world.random.choice(steps)
         done.append(step.__name__)
         try:
             step(world)
             world.check()
-            if number % 6 == 5:
+            if number % 7 == 6:
                 world.documents(tmp_path / "cache")
                 holds(archive_path)
         except Exception as error:
