@@ -22,6 +22,7 @@ from dicomfs.archive.fold_versions import (
     LEFT,
     REPLACED,
     RESTORED,
+    Other,
     Past,
     RestoredRow,
     VersionFold,
@@ -161,6 +162,9 @@ class Fold(LevelsFold):
         if not past.by:
             self.layouts.relink(row.ino, past.links)
             self._projects.back(row.ino, past.members)
+            for other in past.others:
+                self.layouts.relink(other.ino, other.links)
+                self._projects.back(other.ino, other.members)
         sop = tables.sop_key(str(row.attributes["SOPInstanceUID"]))
         self._versions.add(row.ino, sop, first=bool(row.replaces) or past.current)
         study = self.study_of(old.series)
@@ -199,6 +203,7 @@ class Fold(LevelsFold):
         self._projects.finish()
         touched = self._tree.finish()
         studies, series = self._sums.finish()
+        self.note_filled()
         self._versions.finish(op, by)
         txn, meta = self._txn, self._store.meta_table
         txn.put(b"totals", self.totals.encode(), db=meta)
@@ -234,7 +239,8 @@ class Fold(LevelsFold):
         held = json.loads(self._txn.get(PAIR.pack(old.series, ino), db=self._tables["instance"]) or b"{}")
         sop = tables.sop_key(str(held.get("SOPInstanceUID", "")))
         current = self._versions.is_current(ino, sop)
-        self._versions.put(ino, Past(old.parent, self._seq, by, current, links, members))
+        others = () if by else self._earlier(ino, sop)
+        self._versions.put(ino, Past(old.parent, self._seq, by, current, links, members, others))
         self._versions.settle(sop)
         self._displaced.append(ino)
         self.totals.count_earlier(1, old.size)
@@ -242,6 +248,19 @@ class Fold(LevelsFold):
         if study:
             self._sums.count(old.series, study, -1, -old.size)
         return study, sop if current else b""
+
+    def _earlier(self, ino: int, sop: bytes) -> tuple[Other, ...]:
+        """Take earlier versions of what is deleted out of frozen projects, which went on showing them."""
+        found: list[Other] = []
+        for other in self._versions.versions(sop):
+            value = None if other == ino else self._txn.get(U64.pack(other), db=self._tables["inode"])
+            if value is not None and tables.InstanceInode.parse(value).parent == tables.NOWHERE:
+                links = self.layouts.unlink(other, _keeps_none, reserve=True)
+                members = self._projects.displace(other, deleted=True)
+                if links or members:
+                    found.append(Other(other, links, members))
+                    self._displaced.append(other)
+        return tuple(found)
 
 
 def fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:

@@ -29,7 +29,7 @@ from dicomfs.archive import layouts, quarantine, static_files, tables
 from dicomfs.archive.catalog import View
 from dicomfs.archive.changing import Changing
 from dicomfs.archive.claims import Claims
-from dicomfs.archive.committing import Opened
+from dicomfs.archive.committing import FARTHEST_NS, Opened
 from dicomfs.archive.dryrun import dry_run
 from dicomfs.archive.fold import Fold, fold_meta
 from dicomfs.archive.inputs import Input
@@ -172,7 +172,7 @@ class _Coordinator:
         self._bases: dict[bytes, Base] = {}
         self._by = who()
         self._run = "" if results.run is None else results.run.directory.name
-        self._last_time_ns = 0
+        self._last_time_ns = min(View(store, self._writer.txn).commit_time_ns, FARTHEST_NS)
         self._refused = self._present = self._deleted = self._returns = False
         self._earlier = 0
         self._new_bulk = self._new_stored = 0
