@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,7 @@ from isal.isal_zlib import crc32
 
 from dicomfs.archive import archive as archives
 from dicomfs.archive import inputs as sources
-from dicomfs.archive import layouts, quarantine, tables
+from dicomfs.archive import layouts, quarantine, rebuild, tables
 from dicomfs.archive.catalog import View
 from dicomfs.archive.claims import Claims
 from dicomfs.archive.committing import Opened
@@ -41,6 +42,7 @@ from dicomfs.archive.tables import U64
 from dicomfs.archive.worker import Base, Begin, Ended, StoredBlob
 from dicomfs.archive.workers import Answer, Workers
 from dicomfs.errors import DicomfsError
+from dicomfs.store import replacing
 from dicomfs.store.lock import WriterLock
 from dicomfs.store.recipe import BlobId
 from dicomfs.store.recovery import recover
@@ -99,6 +101,7 @@ def import_paths(
 
 def open_for_writing(archive_path: Path) -> Store:
     """Open the store of an archive whose lock the caller holds, healed from whatever happened before."""
+    replacing.settle(archive_path, partial(rebuild.rebuild, archive_path))
     store = Store(archive_path, tables.TABLES, writable=True)
     try:
         recover(store, lambda txn, seq, time_ns, meta: fold_meta(store, txn, seq, time_ns, meta))

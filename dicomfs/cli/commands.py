@@ -28,6 +28,7 @@ _COMMANDS = {
     "check": "checking",
     "stats": "statistics",
     "reindex": "reindexing",
+    "gc": "collecting",
     "layout": "layouts",
     "project": "projects",
     "attach": "attaching",

@@ -13,6 +13,7 @@ The layer above adds its own tables and fills them in the same transactions.
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct, error
 from typing import Final, NamedTuple
@@ -76,10 +77,12 @@ class Store:
         tables: Sequence[str],
         *,
         writable: bool = False,
+        index: Path | None = None,
         new_index: Path | None = None,
     ) -> None:
         """Open the store below `root`; `tables` are those of the layer above.
 
+        `index` is where its index lies if not in its place.
         `new_index` is where an index is to be made from the packs, which is not durable until `index.sync`.
         """
         self.root = root
@@ -87,7 +90,7 @@ class Store:
         self.blobs: BlobReader = BlobReader(self.packs)
         names = (*TABLES, *tables)
         if new_index is None:
-            self.index = Index(root / "index", names, writable=writable)
+            self.index = Index(index or root / "index", names, writable=writable)
         else:
             self.index = Index(new_index, names, writable=True, durable=False)
         self.blob_table: Table = self.index.tables["blob"]
@@ -190,7 +193,10 @@ class Store:
 
     def size(self) -> int:
         """Return the bytes that packs and index take."""
-        packs = sum(os.stat(self.packs.path(number)).st_size for number in self.packs.numbers())
+        packs = 0
+        for number in self.packs.numbers():
+            with suppress(FileNotFoundError):  # it was replaced just now
+                packs += os.stat(self.packs.path(number)).st_size
         return packs + self.index.size()
 
     def refresh(self) -> None:

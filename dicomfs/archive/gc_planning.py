@@ -1,0 +1,137 @@
+"""Decide which packs are to be written anew, and say exactly what that will give and cost.
+
+A pack is written anew where less than LIVE of its bytes are needed, where it holds what is to be forgotten, and where
+it is small and fewer packs come of it. So each byte is copied a few times in its life, and a second run finds nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from dicomfs.archive.gc_marking import Marks
+from dicomfs.store import codec as codecs
+from dicomfs.store import commit as commits
+from dicomfs.store import location as locations
+from dicomfs.store import pack as packfile
+from dicomfs.store import repack
+from dicomfs.store.index import Transaction
+from dicomfs.store.intent import Replacement
+from dicomfs.store.location import Location
+from dicomfs.store.recipe import BlobId
+from dicomfs.store.repack import Again, NewPack
+from dicomfs.store.store import PackState, Store
+
+LIVE: Final = 0.7
+"""A pack of which less is needed is written anew."""
+SMALL: Final = 0.7
+"""A pack that is shorter than this part of a full one, in bytes and in entries, is merged with others."""
+_BLOB_NAME: Final = 66
+_ENTRY: Final = len(packfile.entry_header(b"", 0, 0))
+_COMMIT_ENTRY: Final = len(packfile.entry_header(commits.name(0), 0, 0))
+
+
+@dataclass
+class _Use:
+    """What of a pack is needed."""
+
+    commits: list[int] = field(default_factory=list)
+    bytes: int = 0
+    entries: int = 0
+
+
+@dataclass
+class Plan:
+    """What is to be done to the packs."""
+
+    commits: list[int] = field(default_factory=list)
+    """Those that are written once more, in order."""
+    go: dict[int, int] = field(default_factory=dict)
+    """The packs that go, and how long each is."""
+    come: list[NewPack] = field(default_factory=list)
+    blobs: int = 0
+    """How many copies of blobs are not taken along."""
+    packs: int = 0
+    """How many packs there are now."""
+
+    @property
+    def replacement(self) -> Replacement:
+        """The packs that come and go."""
+        return Replacement(tuple(pack.number for pack in self.come), tuple(self.go))
+
+    @property
+    def written(self) -> int:
+        """How many bytes are written."""
+        return sum(pack.size for pack in self.come)
+
+    @property
+    def freed(self) -> int:
+        """How many bytes less the packs take."""
+        return sum(self.go.values()) - self.written
+
+
+class Planner:
+    """Looks at the packs of a store as its index and the marks say they are used. Belongs to one thread."""
+
+    def __init__(self, store: Store, marks: Marks) -> None:
+        self._store = store
+        self._marks = marks
+        with store.index.reading() as txn:
+            self._states = {
+                number: state for number, state in store.pack_states(txn).items() if state.sealed and state.committed
+            }
+            self._first = max((store.pack_floor(txn), 0, *store.packs.numbers(), *store.pack_states(txn))) + 1
+            self._uses = self._look(txn)
+
+    def _look(self, txn: Transaction) -> dict[int, _Use]:
+        uses: defaultdict[int, _Use] = defaultdict(_Use)
+        for seq in self._store.commits(txn):
+            place = self._store.commit_place(txn, seq)
+            use = uses[place.pack]
+            use.commits.append(seq)
+            use.bytes += _COMMIT_ENTRY + place.head.length
+            use.entries += 1
+        for _, at in self._marks.walk(self._store, txn):
+            use = uses[at.pack]
+            use.bytes += _ENTRY + _BLOB_NAME + len(codecs.SUFFIXES[at.codec]) + at.stored
+            use.entries += 1
+        return uses
+
+    def plan(self) -> Plan:
+        """Choose packs, and measure what comes of them."""
+        sparse = {number for number, state in self._states.items() if self._uses[number].bytes < LIVE * state.committed}
+        small = {number for number, state in self._states.items() if self._is_small(number, state)} - sparse
+        alone, merged = self._planned(sparse), self._planned(sparse | small)
+        return merged if len(merged.come) < len(alone.come) + len(small) else alone
+
+    def _is_small(self, number: int, state: PackState) -> bool:
+        entries = self._uses[number].entries
+        return state.committed < SMALL * packfile.SEAL_BYTES and entries < SMALL * packfile.SEAL_ENTRIES
+
+    def _planned(self, numbers: set[int]) -> Plan:
+        plan = Plan(packs=len(self._store.packs.numbers()))
+        plan.commits = sorted(seq for number in numbers for seq in self._uses[number].commits)
+        plan.go = {number: self._states[number].sealed for number in sorted(numbers)}
+        plan.come = list(repack.measure(self._again(plan), self._first))
+        return plan
+
+    def _again(self, plan: Plan) -> Iterator[Again]:
+        for seq in plan.commits:
+            again, dropped = self.again(seq)
+            plan.blobs += dropped
+            yield again
+
+    def again(self, seq: int, *, prove: bool = False) -> tuple[Again, int]:
+        """Return a commit as it is to be written, and how many of its blobs are not taken along; raise Damaged."""
+        record = repack.read_record(self._store, seq, prove=prove)
+        with self._store.index.reading() as txn:
+            blobs = [(blob, at) for blob, at in record.blobs if self._is_live(txn, blob, at)]
+        again = Again(seq, record.place.time_ns, blobs, record.meta, [record.body])
+        return again, len(record.blobs) - len(blobs)
+
+    def _is_live(self, txn: Transaction, blob: BlobId, at: Location) -> bool:
+        """Say whether a blob is needed, and this copy the one that counts."""
+        if not self._marks.needs(blob):
+            return False
+        value = txn.get(blob, db=self._store.blob_table)
+        return value is not None and locations.decode(value)[:2] == at[:2]
