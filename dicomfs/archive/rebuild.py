@@ -1,6 +1,5 @@
 """Rebuild the index from the packs: the same catalog, names, inode numbers and bytes as before."""
 
-import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -76,7 +75,7 @@ def _reindex(
     try:
         _fold_packs(root, new, report, before, progress, without, doubt=not readable)
     except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
+        replacing.remove_tree(new)
         raise
     replacing.swap_index(root)
     return report
@@ -85,7 +84,7 @@ def _reindex(
 def begin_index(root: Path) -> Path:
     """Make the directory of an index that is going to take the place of the one that is there."""
     index, new = root / "index", root / "index.new"
-    shutil.rmtree(new, ignore_errors=True)
+    replacing.remove_tree(new)
     new.mkdir(mode=0o700)
     if index.exists():
         new.chmod(stat.S_IMODE(index.stat().st_mode))

@@ -64,7 +64,7 @@ def discard(root: Path) -> None:
     """Remove what is left of a replacement that never counted."""
     for left in (root / "packs").glob(f"*{intent.COMING}"):
         left.unlink()
-    shutil.rmtree(root / "index.new", ignore_errors=True)
+    remove_tree(root / "index.new")
 
 
 def _finish(root: Path, replacement: Replacement, rebuild: Callable[[frozenset[int]], None], faults: Faults) -> None:
@@ -85,7 +85,7 @@ def _finish(root: Path, replacement: Replacement, rebuild: Callable[[frozenset[i
         else:
             rebuild(frozenset(replacement.go))
     faults("swapped")
-    shutil.rmtree(root / "index.new", ignore_errors=True)
+    remove_tree(root / "index.new")
     for number in replacement.go:
         (packs / f"{number:08d}.zip").unlink(missing_ok=True)
         faults(f"removed {number}")
@@ -113,7 +113,7 @@ def _known(index: Path) -> set[int]:
 def swap_index(root: Path) -> None:
     """Put index.new in the place of index, so that it lasts; the old one is removed. There is always one of them."""
     index, new, old = root / "index", root / "index.new", root / "index.old"
-    shutil.rmtree(old, ignore_errors=True)
+    remove_tree(old)
     if not index.exists():
         new.rename(index)
     elif _exchange(index, new):
@@ -122,7 +122,14 @@ def swap_index(root: Path) -> None:
         index.rename(old)
         new.rename(index)
     sync_directory(root)
-    shutil.rmtree(old, ignore_errors=True)
+    remove_tree(old)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory, or a link to one on another disk, if it is there."""
+    if directory.is_symlink():
+        directory.unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _exchange(one: Path, other: Path) -> bool:
