@@ -110,7 +110,7 @@ class Attaching:
         return found
 
     def _commit(self) -> None:
-        self._fold.finish()
+        self._fold.finish("attach", self._by)
         self._writer.commit(self._records.encode("attach", self._by), self._time_ns)
         self._begin()
 

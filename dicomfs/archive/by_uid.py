@@ -7,11 +7,11 @@ it is replaced. In another series the same UID is another place.
 from collections.abc import Iterator
 
 from dicomfs.archive import tables
-from dicomfs.archive.reading import Reading
+from dicomfs.archive.by_version import ByVersion
 from dicomfs.archive.tables import PAIR, TRIPLE, U64
 
 
-class ByUid(Reading):
+class ByUid(ByVersion):
     """The catalog at one commit, by UIDs."""
 
     __slots__ = ()
@@ -36,12 +36,19 @@ class ByUid(Reading):
         return self._keys("hidden", prefix, prefix)
 
     def study_with_uid(self, study_instance_uid: str) -> int | None:
-        """Return the number of the study with this StudyInstanceUID."""
-        return self._identified("study", 0, study_instance_uid)
+        """Return the number of the study with this StudyInstanceUID, None where nothing is shown of it."""
+        found = self._identified("study", 0, study_instance_uid)
+        return found if found is not None and self._has_instances("study", found) else None
 
     def series_with_uid(self, study: int, series_instance_uid: str) -> int | None:
-        """Return the number of a study's series with this SeriesInstanceUID."""
-        return self._identified("series", study, series_instance_uid)
+        """Return the number of a study's series with this SeriesInstanceUID, None where nothing is shown of it."""
+        found = self._identified("series", study, series_instance_uid)
+        return found if found is not None and self._has_instances("series", found) else None
+
+    def _has_instances(self, table: str, number: int) -> bool:
+        """Say whether a study or series has anything to show."""
+        fixed, at = (tables.STUDY, 2) if table == "study" else (tables.SERIES, 1)
+        return bool(fixed.unpack_from(self._get(table, number))[at])
 
     def patient_identified(self, text: str) -> int | None:
         """Return the number of the patient that this text stands for (`layout_values.patient_identity`)."""

@@ -213,20 +213,21 @@ class View(ByProject):
         return Instance(ino, inode.series, attributes, inode.size, inode.sha256, inode.mtime_ns, current)
 
     def patients(self) -> Iterator[Patient]:
-        """Walk all patients."""
-        return map(self.patient, self._numbers("patient"))
+        """Walk all patients of whom something is shown."""
+        numbers, emptied = self._numbers("patient"), self._tables["emptied"]
+        return (self.patient(one) for one in numbers if self._txn.get(U64.pack(one), db=emptied) is None)
 
     def studies(self, after: int = 0) -> Iterator[Study]:
-        """Walk all studies, past the one given."""
-        return map(self.study, self._numbers("study", after))
+        """Walk all studies of which something is shown, past the one given."""
+        return (study for study in map(self.study, self._numbers("study", after)) if study.instances)
 
     def studies_of(self, patient: int) -> Iterator[Study]:
         """Walk the studies with instances of a patient."""
-        return map(self.study, self._below("under", patient))
+        return (study for study in map(self.study, self._below("under", patient)) if study.instances)
 
     def series_of(self, study: int, after: int = 0) -> Iterator[Series]:
-        """Walk the series of a study, past the one given."""
-        return map(self.series, self._below("under", study, after))
+        """Walk the series of a study of which something is shown, past the one given."""
+        return (series for series in map(self.series, self._below("under", study, after)) if series.instances)
 
     def instances_of(self, series: int) -> Iterator[Instance]:
         """Walk the instances of a series, earlier versions included."""

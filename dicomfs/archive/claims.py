@@ -74,10 +74,12 @@ class Claims:
         *,
         conflict: bool,
         replaces: int,
+        keep_name: bool = True,
     ) -> InstanceRow:
         """Give an instance its place in the catalog and in the readable tree.
 
-        `conflict`: another file of its SOP Instance UID is there; `replaces`: it takes that one's place.
+        `conflict`: another file of its SOP Instance UID is there; `replaces`: it takes that one's place, and in the
+        same directory its name, unless it shall not `keep_name`.
         """
         own = row.attributes.instance
         place = self._place_of(row.attributes)
@@ -87,7 +89,7 @@ class Claims:
         said = place.said | own
         rendered = PATIENTS.render_level(3, said, identity)
         plain = not conflict or bool(replaces)
-        name = (replaces and self._replaced_name(replaces, parent)) or free_name(
+        name = (replaces and keep_name and self._replaced_name(replaces, parent)) or free_name(
             self._txn, self._tables["name"], parent, rendered, identity, plain=plain
         )
         # They are gone once the instance is folded.
@@ -115,8 +117,8 @@ class Claims:
             return before
         said = patient | study | series
         place = self._series_place(attributes, said | own)
-        differences = _differences(said, place.attributes)
-        self._before = _Before(patient, study, series, place.study, place.series, place.directory, said, differences)
+        found = differences(said, place.attributes)
+        self._before = _Before(patient, study, series, place.study, place.series, place.directory, said, found)
         return self._before
 
     def _series_place(self, attributes: Levels, merged: dict[str, str | int]) -> _SeriesPlace:
@@ -207,7 +209,7 @@ class Claims:
         return value[tables.INSTANCE_INODE.size :].decode() if old.parent == parent else ""
 
 
-def _differences(said: dict[str, str | int], above: dict[str, str | int]) -> dict[str, str | int]:
+def differences(said: dict[str, str | int], above: dict[str, str | int]) -> dict[str, str | int]:
     """Return in what an instance differs from its patient, study and series; '' where it says nothing."""
     if said == above:
         return {}

@@ -7,12 +7,16 @@ The parts of a commit's JSON that only archives with layouts have:
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from dicomfs.archive import by_layout, tables
 from dicomfs.archive.by_layout import LayoutState
+from dicomfs.archive.fold_tree import TreeFold
 from dicomfs.archive.tables import CHILD, DIRECTORY, INSTANCE, PAIR, U64
 from dicomfs.store.index import Table, Transaction
+
+Link: TypeAlias = tuple[int, int, str]
+"""(root, directory, name) of an instance in a layout or project."""
 
 KEYS: Final = ("layouts", "layouts_off", "folders", "links", "placed")
 
@@ -25,12 +29,11 @@ class LayoutFold:
     or is known to be replaced before it is linked, as by a replay.
     """
 
-    def __init__(self, txn: Transaction, held: dict[str, Table], time_ns: int, touch: Callable[[int], object]) -> None:
-        """`touch` is told of each directory with a new entry, or without an old one."""
+    def __init__(self, txn: Transaction, held: dict[str, Table], time_ns: int, tree: TreeFold) -> None:
         self._txn = txn
         self._tables = held
         self._time_ns = time_ns
-        self._touch = touch
+        self._tree = tree
         self._linked: set[int] = set()
         self._given: dict[int, int] = {}
 
@@ -46,12 +49,12 @@ class LayoutFold:
         if not known:
             inode = tables.DIRECTORY_INODE.pack(DIRECTORY, tables.ROOT, self._time_ns, 0) + name.encode()
             self._txn.put(key, inode, db=self._tables["inode"])
-        self._touch(root)
+        self._tree.touch(root)
 
     def layout_off(self, root: int) -> None:
         """Switch a layout off; its names stay known, so that they are the same if it comes back."""
         self._update(root, on=False)
-        self._touch(root)
+        self._tree.touch(root)
 
     def placed(self, root: int, through: int) -> None:
         """Say that every instance up to a number has its name in a layout."""
@@ -78,42 +81,47 @@ class LayoutFold:
     def link(self, ino: int, root: int, parent: int, name: str) -> bool:
         """Give an instance its name in a layout or project; say whether it got one."""
         self.give(parent)
-        self._touch(parent)
+        self._tree.touch(parent)
         value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
         if value is None or value[0] != INSTANCE:
             return False  # it was lost with a pack
         inode = tables.InstanceInode.parse(value)
         if inode.parent == tables.NOWHERE:
             return False
-        encoded = name.encode()
-        child = CHILD.pack(INSTANCE, inode.size, inode.mtime_ns, 0) + encoded
-        self._txn.put(PAIR.pack(parent, ino), child, db=self._tables["child"])
-        self._txn.put(tables.name_key(parent, encoded), U64.pack(ino), db=self._tables["name"])
-        self._txn.put(PAIR.pack(ino, root), U64.pack(parent) + encoded, db=self._tables["link"])
+        self._put(ino, inode, root, parent, name.encode())
         self._linked.add(ino)
         return True
 
-    def unlink(self, ino: int, keeps: Callable[[int], bool]) -> list[tuple[int, str]]:
-        """Take an instance out of every layout or project but those that keep it; return the directories and names
-        where readers may know it."""
+    def _put(self, ino: int, inode: tables.InstanceInode, root: int, parent: int, name: bytes) -> None:
+        self._tree.claim(parent, ino, name, CHILD.pack(INSTANCE, inode.size, inode.mtime_ns, 0))
+        self._txn.put(PAIR.pack(ino, root), U64.pack(parent) + name, db=self._tables["link"])
+
+    def unlink(self, ino: int, keeps: Callable[[int], bool], *, reserve: bool) -> list[Link]:
+        """Take an instance out of every layout or project but those that keep it; return where readers may know it.
+
+        `reserve` keeps the names for it.
+        """
+        found: list[Link] = []
         cursor = self._txn.cursor(db=self._tables["link"])
-        found: list[tuple[bytes, bytes]] = []
         if cursor.set_range(PAIR.pack(ino, 0)):
             for key, value in cursor.iternext():
                 instance, root = PAIR.unpack(key)
                 if instance != ino:
                     break
                 if not keeps(root):
-                    found.append((key, value))
-        removed = []
-        for key, value in found:
-            (parent,), name = U64.unpack_from(value), value[U64.size :]
-            self._txn.delete(key, db=self._tables["link"])
-            self._txn.delete(PAIR.pack(parent, ino), db=self._tables["child"])
-            self._txn.delete(tables.name_key(parent, name), db=self._tables["name"])
-            self._touch(parent)
-            removed.append((parent, name.decode()))
-        return [] if ino in self._linked else removed
+                    found.append((root, U64.unpack_from(value)[0], value[U64.size :].decode()))
+        is_known = ino not in self._linked
+        for root, parent, name in found:
+            self._txn.delete(PAIR.pack(ino, root), db=self._tables["link"])
+            self._tree.release(parent, ino, name.encode(), reserve=reserve, is_known=is_known)
+        return found if is_known else []
+
+    def relink(self, ino: int, links: list[Link]) -> None:
+        """Put an instance back where it was when it was deleted: its names are its own."""
+        inode = tables.InstanceInode.parse(self._txn.get(U64.pack(ino), db=self._tables["inode"]) or b"")
+        for root, parent, name in links:
+            self._put(ino, inode, root, parent, name.encode())
+            self._tree.touch(parent)
 
     def finish(self) -> None:
         """Write down the counts."""

@@ -10,13 +10,17 @@ The parts of a commit's JSON that only archives with projects have:
 Folders, links and `placed` are those of layouts (fold_layouts.py), with the root of a project.
 """
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from dicomfs.archive import by_project, project_definition, tables
+from dicomfs.archive import by_project, fold_versions, project_definition, tables
 from dicomfs.archive.by_project import Member, ProjectState
+from dicomfs.archive.fold_tree import TreeFold
+from dicomfs.archive.fold_versions import Past
 from dicomfs.archive.tables import CHILD, DERIVED, DIRECTORY, INSTANCE, NOWHERE, PAIR, ROOT_PROJECTS, U64
 from dicomfs.store.index import Table, Transaction
+
+Shown: TypeAlias = tuple[int, int, str]
+"""(root of a project, number of the file by which it shows an instance, why it is withheld)"""
 
 KEYS: Final = ("projects", "projects_off", "derived", "withheld")
 
@@ -47,15 +51,12 @@ class ProjectFold:
     what was derived from it.
     """
 
-    def __init__(
-        self, txn: Transaction, held: dict[str, Table], seq: int, time_ns: int, touch: Callable[[int, int], None]
-    ) -> None:
-        """`touch` is told of each directory with another entry, and how many directories more it has in it."""
+    def __init__(self, txn: Transaction, held: dict[str, Table], seq: int, time_ns: int, tree: TreeFold) -> None:
         self._txn = txn
         self._tables = held
         self._seq = seq
         self._time_ns = time_ns
-        self._touch = touch
+        self._tree = tree
         self._states: dict[int, ProjectState | None] = {}
         self._loose: list[int] | None = None
         self._changed: set[int] = set()
@@ -70,20 +71,18 @@ class ProjectFold:
         self._put(ProjectState(root, directory, held, on=True, through=0, changed=0))
         inode = tables.DIRECTORY_INODE.pack(DIRECTORY, ROOT_PROJECTS, self._time_ns, 0) + name
         self._txn.put(U64.pack(root), inode, db=self._tables["inode"])
-        self._claim(ROOT_PROJECTS, root, name, CHILD.pack(DIRECTORY, 0, self._time_ns, 0))
-        self._touch(root, 0)
-        self._touch(ROOT_PROJECTS, 1)
+        self._tree.claim(ROOT_PROJECTS, root, name, CHILD.pack(DIRECTORY, 0, self._time_ns, 0))
+        self._tree.touch(root, 0)
+        self._tree.touch(ROOT_PROJECTS, 1)
 
-    def project_off(self, root: int) -> list[tuple[int, str]]:
-        """Remove a project; what is in it stays known, as its number is never used again. Return its name's place."""
+    def project_off(self, root: int) -> None:
+        """Remove a project; what is in it stays known, as its number is never used again."""
         state = self._state(root)
         if state is None or not state.on:
-            return []
+            return
         self._put(state._replace(on=False))
-        self._txn.delete(PAIR.pack(ROOT_PROJECTS, root), db=self._tables["child"])
-        self._txn.delete(tables.name_key(ROOT_PROJECTS, state.directory.encode()), db=self._tables["name"])
-        self._touch(ROOT_PROJECTS, -1)
-        return [(ROOT_PROJECTS, state.directory)]
+        self._tree.release(ROOT_PROJECTS, root, state.directory.encode())
+        self._tree.touch(ROOT_PROJECTS, -1)
 
     def placed(self, root: int, through: int) -> None:
         """Say that every instance up to a number is in a project if it belongs there."""
@@ -107,7 +106,7 @@ class ProjectFold:
 
     def derived(self, row: DerivedRow) -> None:
         """Add a file that was made of an instance."""
-        self._touch(row.parent, 0)
+        self._tree.touch(row.parent, 0)
         if not self._is_here(row.source) or self._state(row.root) is None:
             return  # they were lost with a pack
         source = tables.InstanceInode.parse(self._get("inode", row.source) or b"")
@@ -117,7 +116,7 @@ class ProjectFold:
             row.body_offset, row.body_length, bytes.fromhex(row.base), bytes.fromhex(row.sha256),
         )  # fmt: skip
         self._txn.put(ino, inode + name, db=self._tables["inode"])
-        self._claim(row.parent, row.ino, name, CHILD.pack(DERIVED, row.size, self._time_ns, 0))
+        self._tree.claim(row.parent, row.ino, name, CHILD.pack(DERIVED, row.size, self._time_ns, 0))
         member = by_project.encode_member(Member(row.source, row.ino, ""))
         self._txn.put(PAIR.pack(row.root, row.source), member, db=self._tables["member"])
         self._changed.add(row.root)
@@ -128,18 +127,43 @@ class ProjectFold:
         state = self._state(root)
         return state is not None and state.frozen
 
-    def displace(self, ino: int) -> list[tuple[int, str]]:
-        """Take what was made of a replaced instance out of projects; return the directories and names."""
-        removed: list[tuple[int, str]] = []
-        for root in self._not_frozen():
+    def displace(self, ino: int, *, deleted: bool) -> list[Shown]:
+        """Take what was made of an instance out of projects that follow it; return what was shown.
+
+        These are, of one that is replaced, all that may change, and of one that is `deleted` all there are.
+        """
+        before: list[Shown] = []
+        for root in self._roots() if deleted else self._not_frozen():
             key = PAIR.pack(root, ino)
             value = self._txn.get(key, db=self._tables["member"])
             if value is not None:
-                shown = by_project.decode_member(ino, value).shown
+                member = by_project.decode_member(ino, value)
                 self._txn.delete(key, db=self._tables["member"])
                 self._changed.add(root)
-                removed += self._take_out(shown) if shown != ino else []
-        return removed
+                before.append((root, member.shown, member.reason))
+                if member.shown != ino:
+                    self._take_out(member.shown, reserve=deleted)
+        return before
+
+    def back(self, ino: int, before: list[Shown]) -> None:
+        """Put what was made of an instance back where it was when that was deleted."""
+        for root, shown, reason in before:
+            if self._state(root) is None:
+                continue
+            member = by_project.encode_member(Member(ino, shown, reason))
+            self._txn.put(PAIR.pack(root, ino), member, db=self._tables["member"])
+            self._changed.add(root)
+            parent = self._get("past", shown)
+            value = self._get("inode", shown)
+            if shown == ino or parent is None or value is None:
+                continue
+            self._txn.delete(U64.pack(shown), db=self._tables["past"])
+            old, name = tables.InstanceInode.parse(value), value[tables.INSTANCE_INODE.size :]
+            where = fold_versions.decode(parent).parent
+            inode = tables.INSTANCE_INODE.pack(*old._replace(parent=where)) + name
+            self._txn.put(U64.pack(shown), inode, db=self._tables["inode"])
+            self._tree.claim(where, shown, name, CHILD.pack(DERIVED, old.size, old.mtime_ns, 0))
+            self._tree.touch(where)
 
     def finish(self) -> None:
         """Write down which projects show other files now."""
@@ -148,18 +172,17 @@ class ProjectFold:
             if state is not None:
                 self._put(state._replace(changed=self._seq))
 
-    def _take_out(self, ino: int) -> list[tuple[int, str]]:
+    def _take_out(self, ino: int, *, reserve: bool) -> None:
         """Take a derived file out of its directory; who has it open reads on."""
         value = self._get("inode", ino)
         if value is None or value[0] != DERIVED:
-            return []
+            return
         old, name = tables.InstanceInode.parse(value), value[tables.INSTANCE_INODE.size :]
-        self._txn.delete(PAIR.pack(old.parent, ino), db=self._tables["child"])
-        self._txn.delete(tables.name_key(old.parent, name), db=self._tables["name"])
+        self._tree.release(old.parent, ino, name, reserve=reserve)
         hidden = tables.INSTANCE_INODE.pack(*old._replace(parent=NOWHERE))
         self._txn.put(U64.pack(ino), hidden + name, db=self._tables["inode"])
-        self._touch(old.parent, 0)
-        return [(old.parent, name.decode())]
+        past = Past(old.parent, self._seq, 0, False, [], [])
+        self._txn.put(U64.pack(ino), fold_versions.encode(past._asdict()), db=self._tables["past"])
 
     def _is_here(self, source: int) -> bool:
         value = self._get("inode", source)
@@ -167,11 +190,12 @@ class ProjectFold:
 
     def _not_frozen(self) -> list[int]:
         if self._loose is None:
-            cursor = self._txn.cursor(db=self._tables["project"])
-            held = cursor.iternext() if cursor.first() else iter(())
-            states = [by_project.decode(U64.unpack(key)[0], value) for key, value in held]
-            self._loose = [state.root for state in states if not state.frozen]
+            self._loose = [root for root in self._roots() if (state := self._state(root)) and not state.frozen]
         return self._loose
+
+    def _roots(self) -> list[int]:
+        cursor = self._txn.cursor(db=self._tables["project"])
+        return [U64.unpack(key)[0] for key, _ in cursor.iternext()] if cursor.first() else []
 
     def _state(self, root: int) -> ProjectState | None:
         if root not in self._states:
@@ -186,7 +210,3 @@ class ProjectFold:
 
     def _get(self, table: str, number: int) -> bytes | None:
         return self._txn.get(U64.pack(number), db=self._tables[table])
-
-    def _claim(self, parent: int, ino: int, name: bytes, child: bytes) -> None:
-        self._txn.put(PAIR.pack(parent, ino), child + name, db=self._tables["child"])
-        self._txn.put(tables.name_key(parent, name), U64.pack(ino), db=self._tables["name"])

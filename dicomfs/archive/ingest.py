@@ -27,6 +27,7 @@ from dicomfs.archive import archive as archives
 from dicomfs.archive import inputs as sources
 from dicomfs.archive import layouts, quarantine, rebuild, tables
 from dicomfs.archive.catalog import View
+from dicomfs.archive.changing import Changing
 from dicomfs.archive.claims import Claims
 from dicomfs.archive.committing import Opened
 from dicomfs.archive.dryrun import dry_run
@@ -35,7 +36,7 @@ from dicomfs.archive.inputs import Input
 from dicomfs.archive.outcome import ImportReport, OnProgress, Outcome
 from dicomfs.archive.quarantine import SourceLost
 from dicomfs.archive.records import Records
-from dicomfs.archive.results import CONFLICT_REASONS, OnConflict, OnResult, Results
+from dicomfs.archive.results import CONFLICT_REASONS, DELETED, RESTORED, OnConflict, OnResult, Results
 from dicomfs.archive.runs import Run
 from dicomfs.archive.splitting import Row
 from dicomfs.archive.tables import U64
@@ -61,6 +62,8 @@ class ImportOptions:
     """How to import; `jobs` None is one worker for each core, `wait_s` how long to wait for another writer."""
 
     on_conflict: OnConflict = "keep"
+    restore_deleted: bool = False
+    """Whether instances that were deleted come back when they arrive again, which are refused otherwise."""
     recursive: bool = True
     jobs: int | None = None
     dry_run: bool = False
@@ -88,11 +91,14 @@ def import_paths(
         results.count_inputs(paths, archive_path, recursive=options.recursive)
     found = sources.find(paths, archive_path, results.refuse, recursive=options.recursive)
     if options.dry_run:
-        dry_run(archive_path, settings.codec, jobs, found, results, options.on_conflict)
+        dry_run(
+            archive_path, settings.codec, jobs, found, results, options.on_conflict,
+            restore_deleted=options.restore_deleted,
+        )  # fmt: skip
     else:
         lock = WriterLock(archive_path / "lock", "dicomfs import", wait_s=options.wait_s)
         try:
-            _import(archive_path, settings.codec, jobs, found, results, options.on_conflict)
+            _import(archive_path, settings.codec, jobs, found, results, options)
         finally:
             lock.release()
     results.report.seconds = time.monotonic() - started
@@ -112,7 +118,7 @@ def open_for_writing(archive_path: Path) -> Store:
 
 
 def _import(
-    root: Path, codec: str, jobs: int, found: Iterator[Input], results: Results, on_conflict: OnConflict
+    root: Path, codec: str, jobs: int, found: Iterator[Input], results: Results, options: ImportOptions
 ) -> None:
     store = open_for_writing(root)
     try:
@@ -121,9 +127,9 @@ def _import(
         except OSError as error:
             raise explain(error, store) from error
         results.report.run_directory = run.directory
-        run.log(f"import began, {jobs} workers, on conflict {on_conflict}")
+        run.log(f"import began, {jobs} workers, on conflict {options.on_conflict}")
         try:
-            coordinator = _Coordinator(root, store, results, on_conflict)
+            coordinator = _Coordinator(root, store, results, options)
             coordinator.run(found, codec, jobs)
             results.report.bytes_stored = coordinator.bytes_stored
             sums = ", ".join(f"{count} {outcome}" for outcome, count in sorted(results.report.outcomes.items()))
@@ -140,17 +146,19 @@ def _import(
 class _Coordinator:
     """Takes the workers' chunks and commits them."""
 
-    def __init__(self, root: Path, store: Store, results: Results, on_conflict: OnConflict) -> None:
+    def __init__(self, root: Path, store: Store, results: Results, options: ImportOptions) -> None:
         self._root = root
         self._store = store
         self._results = results
-        self._on_conflict: OnConflict = on_conflict
+        self._on_conflict: OnConflict = options.on_conflict
+        self._restores = options.restore_deleted
+        self._returning: list[int] = []
         self._writer = Writer(store)
         self._claims = Claims(store)
         self._bases: dict[bytes, Base] = {}
         self._by = who()
         self._last_time_ns = 0
-        self._refused = self._present = False
+        self._refused = self._present = self._deleted = self._returns = False
         self._earlier = 0
         self._new_bulk = self._new_stored = 0
         self._mended: set[BlobId] = set()
@@ -206,11 +214,25 @@ class _Coordinator:
 
     def _commit(self) -> None:
         if self._writer.pending_bytes:
-            self._fold.finish()
+            self._fold.finish("import", self._by)
             self._writer.commit(self._records.encode("import", self._by), self._time_ns)
             self._last_time_ns = self._time_ns
             self._begin_commit()
+        if self._returning:
+            self._restore()
         self._results.settle()
+
+    def _restore(self) -> None:
+        """Bring back what was deleted and arrived again."""
+        opened = Opened(self._store, self._writer, self._by)
+        changing = Changing(self._root, opened, "restore", "it arrived again")
+        for ino in self._returning:
+            changing.restore(ino)
+        changing.restate()
+        changing.commit()
+        self._returning = []
+        self._last_time_ns = View(self._store, self._writer.txn).commit_time_ns
+        self._begin_commit()
 
     def _take(self, answer: Answer) -> None:
         for item in answer.items:
@@ -237,12 +259,23 @@ class _Coordinator:
     def _begin_file(self, file: Begin) -> None:
         txn, held = self._writer.txn, self._store.index.tables
         same = txn.get(file.sha256, db=held["file"])
-        others = txn.get(tables.sop_key(file.sop_instance_uid), db=held["sop"])
-        self._earlier = U64.unpack_from(others)[0] if others else 0
+        view = View(self._store, txn)
+        versions = view.instances_where_uid(file.sop_instance_uid)
+        self._earlier = versions[0] if versions and view.is_shown(file.sop_instance_uid) else 0
+        is_deleted = bool(versions) and not self._earlier and view.is_deleted(file.sop_instance_uid)
+        self._deleted = is_deleted and not self._restores
+        self._returns = is_deleted and self._restores and same is not None
+        if self._returns and same is not None and (ino := U64.unpack(same)[0]) not in self._returning:
+            self._returning.append(ino)
         # An earlier version may come back: it takes the place of what replaced it.
         returns = same is not None and self._on_conflict == "replace" and self._is_displaced(same)
-        self._present = same is not None and not returns
-        self._refused = self._present or (bool(others) and self._on_conflict in ("skip", "error"))
+        self._present = same is not None and not returns and not is_deleted
+        self._refused = (
+            self._present
+            or self._deleted
+            or self._returns
+            or (bool(self._earlier) and self._on_conflict in ("skip", "error"))
+        )
         self._new_bulk = self._new_stored = 0
         self._repairs = False
 
@@ -270,6 +303,10 @@ class _Coordinator:
         if self._present:
             reason = "its stored copy was damaged, and is repaired" if self._repairs else ""
             self._results.add(Outcome.PRESENT, reason, row.size, row.sha256, uid, settled=False)
+            return
+        if self._deleted or self._returns:
+            outcome, reason = (Outcome.DELETED, DELETED) if self._deleted else (Outcome.IMPORTED, RESTORED)
+            self._results.add(outcome, reason, row.size, row.sha256, uid, settled=False)
             return
         reason = CONFLICT_REASONS[self._on_conflict] if conflict else ""
         if not self._refused:

@@ -17,6 +17,7 @@ class Outcome(StrEnum):
     QUARANTINED = "quarantined"
     SKIPPED = "skipped"
     FAILED = "failed"
+    DELETED = "deleted"
 
 
 class FileResult(NamedTuple):
@@ -69,5 +70,5 @@ class ImportReport:
     @property
     def complete(self) -> bool:
         """Whether all that was asked was done."""
-        refused = self.outcomes[Outcome.QUARANTINED] + self.outcomes[Outcome.FAILED]
+        refused = sum(self.outcomes[one] for one in (Outcome.QUARANTINED, Outcome.FAILED, Outcome.DELETED))
         return not (self.stopped or refused or self.not_imported or self.explicit_skipped)

@@ -66,6 +66,10 @@ class Placing:
             return [(root, self._on[root]) for root in self._at_once]
         return [(root, layout) for root, layout in self._on.items() if not layout.counts or root in before]
 
+    def all(self) -> list[tuple[int, Layout]]:
+        """Return all layouts that are on."""
+        return list(self._on.items())
+
     def places(self, ino: int) -> Places:
         """Return the places of an instance in layouts."""
         if not self._on:

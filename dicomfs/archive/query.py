@@ -174,7 +174,9 @@ def _studies(view: View, where: Iterable[tuple[str, str]]) -> Iterator[Study]:
         elif keyword == "SOPInstanceUID" and not set(pattern) & set("*?"):
             found = map(view.instance, view.instances_where_uid(pattern))
             sets.append({view.series(instance.series).study for instance in found})
-    return map(view.study, set.intersection(*sets)) if sets else view.studies()
+    if not sets:
+        return view.studies()
+    return (study for study in map(view.study, set.intersection(*sets)) if study.instances)
 
 
 class _Conditions:
@@ -345,15 +347,8 @@ def _in_catalog(view: View, series: Series, conditions: _Conditions) -> Iterator
         if not _meet(instance.attributes, conditions.instance):
             continue
         path = view.path(instance.ino)
-        if instance.current or not _displaced(view, instance.ino, path):
+        if path:  # which an earlier version does not have
             yield instance, path
-
-
-def _displaced(view: View, ino: int, path: str) -> bool:
-    """Say whether this is an earlier version, which is in no tree any more."""
-    node = view.node(ino)
-    shown = node and view.child(node.parent, path.rpartition("/")[2].encode())
-    return shown is None or shown.ino != ino
 
 
 def _parent(path: str, levels: int) -> str:

@@ -1,5 +1,6 @@
 """The catalog's tables read through one transaction: what every question to the catalog is made of."""
 
+import json
 from collections.abc import Iterator
 
 from dicomfs.archive import tables
@@ -61,6 +62,17 @@ class Reading:
         """Return the inode numbers of the files with this SOP Instance UID, the current one first."""
         value = self._txn.get(tables.sop_key(sop_instance_uid), db=self._tables["sop"]) or b""
         return [U64.unpack_from(value, at)[0] for at in range(0, len(value), 8)]
+
+    def attributes_of(self, series: int, ino: int) -> dict[str, str | int]:
+        """Return what the catalog holds of an instance alone: its own, and in what it differs from what it is in."""
+        found: dict[str, str | int] = json.loads(self._get("instance", series, ino))
+        return found
+
+    def name_of(self, ino: int) -> str:
+        """Return the name of a directory, or of a file in `patients/` or a project."""
+        value = self._get("inode", ino)
+        fixed = tables.DIRECTORY_INODE if value[0] == tables.DIRECTORY else tables.INSTANCE_INODE
+        return value[fixed.size :].decode()
 
     def _get(self, table: str, *numbers: int) -> bytes:
         value = self._txn.get(b"".join(map(U64.pack, numbers)), db=self._tables[table])

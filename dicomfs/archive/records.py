@@ -5,19 +5,21 @@
      "study_patients": [[study, patient]], "directories": [[ino, identity, parent, name]],
      "instances": [InstanceRow as a list]}
 
-and of layouts, projects and attachments what fold_layouts.py, fold_projects.py and fold_attachments.py say.
+and of layouts, projects, attachments and versions what fold_layouts.py, fold_projects.py, fold_attachments.py and
+fold_versions.py say.
 """
 
 import json
 from typing import Final, NamedTuple, TypeAlias
 
-from dicomfs.archive import fold_attachments, fold_layouts, fold_projects
+from dicomfs.archive import fold_attachments, fold_layouts, fold_projects, fold_versions
 from dicomfs.archive.fold_projects import DerivedRow
+from dicomfs.archive.fold_versions import RestoredRow
 
 Value: TypeAlias = str | int
 Attributes: TypeAlias = dict[str, Value]
 
-LEFT_OUT: Final = fold_layouts.KEYS + fold_projects.KEYS + fold_attachments.KEYS
+LEFT_OUT: Final = fold_layouts.KEYS + fold_projects.KEYS + fold_attachments.KEYS + fold_versions.KEYS
 """The keys that a commit has only where there is something to say."""
 
 
@@ -65,6 +67,12 @@ class Records:
         self.derived: list[DerivedRow] = []
         self.withheld: list[tuple[int, int, str]] = []
         self.attachments: list[tuple[int, str, str, str, str, int]] = []
+        self.reason = ""
+        self.edit: object = None
+        self.deleted: list[int] = []
+        self.restored: list[RestoredRow] = []
+        self.restated: list[tuple[str, list[tuple[object, ...]]]] = []
+        self.renamed: list[tuple[int, str]] = []
         self.instances: list[str] = []
         """As JSON already: thousands of rows would cost memory, and time to look through."""
 

@@ -20,6 +20,8 @@ CONFLICT_REASONS: Final[dict[OnConflict, str]] = {
     "skip": "not imported: another file of the same SOP Instance UID is in the archive",
     "error": "not imported: another file of the same SOP Instance UID is in the archive (--on-conflict error)",
 }
+DELETED: Final = "not imported: it was deleted from the archive; --restore-deleted takes it in again"
+RESTORED: Final = "it was deleted from the archive, and is restored"
 NOT_READ: Final = "not read: the import had stopped"
 _KEPT: Final = (CONFLICT_REASONS["keep"], CONFLICT_REASONS["replace"])
 

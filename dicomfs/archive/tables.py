@@ -38,6 +38,11 @@ a directory's or an instance's number is its inode number.
     attachment  u64 number               JSON {"patient", "kind", "name", "blob", "size", "time_ns"}: a document that a
                                          user attached to a patient; "patient" is the identity, in hexadecimal
     attached  16 s identity of a patient, u64 number   empty: the documents of a patient, the latest last
+    past      u64 ino                    JSON Past (fold_versions.py): where an instance or a derived file lay that is
+                                         in no tree any more
+    emptied   u64 patient                empty: patients of whom nothing is shown any more
+    log       u64 seq                    JSON {"op", "by", "reason", "edit", and counts of instances}
+    history   u64 study, u64 seq         JSON counts of instances: commits that did something with a study
     change    u64 seq                    JSON {"directories": [ino], "removed": [[parent, name]],
                                          "studies": [number], "series": [number], "displaced": [ino]}
 """
@@ -71,11 +76,15 @@ TABLES: Final = (
     "source",
     "attachment",
     "attached",
+    "past",
+    "emptied",
+    "log",
+    "history",
     "change",
 )
 
 NOWHERE: Final = 0
-"""The parent of an instance that was replaced."""
+"""The parent of an instance that was replaced or deleted."""
 ROOT: Final = 1
 ROOT_PATIENTS: Final = 2
 ROOT_PROJECTS: Final = 5

@@ -39,12 +39,20 @@ class Share:
 
 @dataclass(slots=True)
 class Totals(Share):
-    """The sums over the whole archive, earlier versions included."""
+    """The sums over the whole archive: files with earlier versions, the rest as far as it shows anything."""
 
     patients: int = 0
     studies: int = 0
     series: int = 0
+    earlier: int = 0
+    """How many of the instances are shown nowhere any more, as they were replaced or deleted."""
+    earlier_bytes: int = 0
     modalities: dict[str, Share] = field(default_factory=dict)
+
+    def count_earlier(self, instances: int, size: int) -> None:
+        """Count instances, of `size` bytes, that are shown no more."""
+        self.earlier += instances
+        self.earlier_bytes += size
 
     def add(self, modality: str, row: "InstanceRow") -> None:
         """Count an instance."""

@@ -39,6 +39,9 @@ _KILLED = 128
 @click.option(
     "--skip-duplicates", is_flag=True, help="The same as --on-conflict skip; equal files are never imported twice."
 )
+@click.option(
+    "--restore-deleted", is_flag=True, help="Take in again what was deleted from the archive and is among the files."
+)
 @click.option("--dry-run", is_flag=True, help="Tell what would become of each file, and change nothing.")
 @click.option(
     "--jobs", "-j", type=click.IntRange(min=1), help="How many processes read and compress (default: all cores)."
@@ -53,6 +56,7 @@ def import_command(
     recursive: bool,
     on_conflict: OnConflict | None,
     skip_duplicates: bool,
+    restore_deleted: bool,
     dry_run: bool,
     jobs: int | None,
     wait_s: float,
@@ -78,6 +82,7 @@ def import_command(
                    its bytes and the reason are kept in ARCHIVE/quarantine
       skipped      it is not DICOM, or a DICOMDIR
       failed       it could not be read
+      deleted      it was deleted from the archive (dicomfs delete), and --restore-deleted was not given
 
     ARCHIVE/runs/<time>/ has a table of all of them.
 
@@ -90,7 +95,7 @@ def import_command(
     \b
     Exit status:
       0  every file is in the archive; files in directories that are not DICOM do not count
-      1  a file was quarantined, failed, was kept out as a conflict by `error`, or was named
+      1  a file was quarantined, failed, was deleted before, was kept out as a conflict by `error`, or was named
          itself and is not DICOM; or the import had to stop
       130, 143  interrupted by Ctrl-C or SIGTERM; what is told as imported is in the archive
     """
@@ -101,6 +106,7 @@ def import_command(
     from dicomfs.cli.run import Interrupted
 
     options = ImportOptions(
+        restore_deleted=restore_deleted,
         on_conflict="skip" if skip_duplicates else on_conflict or "keep",
         recursive=recursive,
         jobs=jobs,

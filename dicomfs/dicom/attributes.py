@@ -66,6 +66,10 @@ INSTANCE_KEYWORDS: Final = frozenset(
     {*(keyword for _, level, keyword, _ in TABLE if level == _INSTANCE), "TransferSyntaxUID"}
 )
 """The attributes of the instance level."""
+KEYWORDS: Final = tuple(
+    frozenset(keyword for _, at, keyword, _ in TABLE if at == level) for level in (_PATIENT, _STUDY, _SERIES)
+)
+"""The attributes of the levels above it, from the top down."""
 LONGEST: Final = 1024
 """So many characters of a value are kept in the catalog: no value that a tree or a query needs is longer
 (PS3.5 6.2), and a hostile one must not make the index grow. The header has the rest."""

@@ -1,5 +1,6 @@
 """What commits change in the DICOMweb tree, and where its nodes hang."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dicomfs.archive import tables
@@ -46,6 +47,7 @@ class Journal:
                     continue
             for ino in found.displaced:
                 instances += _displaced(view, ino)
+            instances += _emptied(view, studies, series)
         return _told(studies, series, instances)
 
 
@@ -69,6 +71,24 @@ def _displaced(view: "View", ino: INode) -> list[tuple[INode, bytes]]:
     instance = view.instance(ino)
     name = directory_name(str(instance.attributes["SOPInstanceUID"])).encode()
     return [(web.inode(web.SERIES, instance.series, web.BELOW), name)]
+
+
+def _emptied(view: "View", studies: Iterable[int], series: Iterable[int]) -> list[tuple[INode, bytes]]:
+    """Return the names of studies and series of which nothing is shown any more."""
+    gone: list[tuple[INode, bytes]] = []
+    for number in studies:
+        study = view.study(number)
+        if not study.instances:
+            gone.append((DICOMWEB_STUDIES, directory_name(str(study.attributes["StudyInstanceUID"])).encode()))
+    for number in series:
+        try:
+            one = view.series(number)
+        except NotFound:
+            continue
+        if not one.instances:
+            below = web.inode(web.STUDY, one.study, web.BELOW)
+            gone.append((below, directory_name(str(one.attributes["SeriesInstanceUID"])).encode()))
+    return gone
 
 
 def mtime_ns(view: "View") -> int:

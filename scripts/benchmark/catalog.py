@@ -112,7 +112,7 @@ class _Builder:
     def commit(self) -> None:
         """Make lasting what was added."""
         if self._records.instances:
-            self._fold.finish()
+            self._fold.finish("import", "benchmark")
             self._writer.commit(self._records.encode("import", "benchmark"), self._time_ns)
             self._begin()
 

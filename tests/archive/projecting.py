@@ -62,7 +62,7 @@ def commit(
     if placed:
         records.placed.append((root, fold.next - 1))
         fold.placed(root, fold.next - 1)
-    fold.finish()
+    fold.finish("project", "somebody")
     writer.commit(records.encode("project", "somebody"), TIME_NS)
     writer.close()
     store.close()

@@ -251,7 +251,7 @@ class Model:
             filling.study_patient(number + 1, number)
             filling.series(number + 2, f"{number + 2:032x}", number + 1, {"Modality": held.get("Modality", "")})
             self.values[number + 1] = attributes
-        filling.finish()
+        filling.finish("import", "somebody")
         txn.commit()
 
     def expected(self, field: str, pattern: str) -> set[int]:

@@ -19,8 +19,9 @@ from dicomfs.errors import ArchiveMissing, Damaged
 from dicomfs.store import codec as codecs
 from dicomfs.store.index import Index
 from dicomfs.store.store import TABLES
-from tests.archive.importing import add, contents, flip, packs, sha256, tables
+from tests.archive.importing import add, contents, flip, packs, sha256, tables, tree
 from tests.archive.project_scenes import create
+from tests.archive.versions import delete as delete_files
 from tests.builders import make_instance
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         attachments.attach(path, "DFS-2", document, "nbss.json")
     assert check(path, verify_files=True) == check(path, verify_files=True)
     assert check(path, verify_files=True).problems == []
+    gone = [make_instance(patient="DFS-4", number=number) for number in (1, 2)]
+    add(path, *gone)
+    delete_files(path, *(name for name in tree(path) if name.startswith("DFS-4")))
     return Whole(path, places, contents(path))
 
 
@@ -326,7 +330,7 @@ def test_what_a_crash_leaves_is_a_note(archive_path: Path) -> None:
 def test_counts_and_progress(whole: Whole) -> None:
     seen: list[Progress] = []
     report = check(whole.path, verify_files=True, progress=seen.append)
-    assert (report.packs, report.commits) == (7, 9)
+    assert (report.packs, report.commits) == (9, 12)
     assert (report.instances, report.derived) == (8, len(whole.contents) - 8)
     assert report.derived == 4
     assert report.bytes_verified == sum(map(len, whole.contents.values()))

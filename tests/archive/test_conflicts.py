@@ -133,7 +133,7 @@ def test_keep_then_replace(archive_path: Path) -> None:
     beside = {name: digest for name, digest in shown(archive_path).items() if "~" in name}
     add(archive_path, THIRD, on_conflict="replace")
     assert shown(archive_path) == {"00001.dcm": sha256(THIRD), **beside}
-    assert in_order(archive_path) == [(THIRD, True), (FIRST, False), (SECOND, False)]
+    assert in_order(archive_path) == [(THIRD, True), (SECOND, False), (FIRST, False)]
 
 
 def test_replaced_by_a_file_that_belongs_elsewhere(archive_path: Path) -> None:

@@ -62,7 +62,7 @@ def make(archive: Path, *, live: bool = False, done: bool = True, name: str = "D
     if done:
         records.placed.append((root, fold.next - 1))
         fold.placed(root, fold.next - 1)
-    fold.finish()
+    fold.finish("project", "somebody")
     writer.commit(records.encode("project", "somebody"), 1_700_000_000 * 10**9)
     writer.close()
     store.close()
@@ -161,7 +161,7 @@ def _remove(archive: Path, root: int) -> None:
     records, fold = Records(), Fold(store, writer.txn, writer.seq, 1_700_000_001 * 10**9)
     records.projects_off.append(root)
     fold.project_off(root)
-    fold.finish()
+    fold.finish("project", "somebody")
     writer.commit(records.encode("project", "somebody"), 1_700_000_001 * 10**9)
     writer.close()
     store.close()

@@ -75,7 +75,7 @@ class Commit:
             through = self._fold.next - 1
             self._records.placed.append((self.root, through))
             self._fold.placed(self.root, through)
-        self._fold.finish()
+        self._fold.finish("project", "somebody")
         self._writer.commit(self._records.encode("project", "somebody"), TIME_NS + self._writer.seq * 10**9)
         self._writer.close()
         self._store.close()

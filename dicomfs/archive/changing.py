@@ -1,0 +1,173 @@
+"""Change what an archive shows: delete instances, bring earlier versions back, put others in the place of instances.
+
+All that one command does is one commit, so that it is done or not done, whenever it is stopped. What patients,
+studies and series are said to be follows from what is shown then (restating.py).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dicomfs.archive import layouts, settings, tables
+from dicomfs.archive.archive import Archive
+from dicomfs.archive.claims import Claims, differences
+from dicomfs.archive.committing import Committing, Opened
+from dicomfs.archive.fold_versions import Past, RestoredRow
+from dicomfs.archive.layout_values import patient_identity
+from dicomfs.archive.parts import Parts
+from dicomfs.archive.placing import free_name
+from dicomfs.archive.records import InstanceRow
+from dicomfs.archive.restating import restated
+from dicomfs.archive.splitting import Levels, Row
+from dicomfs.dicom.describe import describe
+from dicomfs.errors import Damaged, Refused
+
+
+class Changing(Committing):
+    """One commit that changes what is shown. `edit` is what was asked, where that is to be told later."""
+
+    def __init__(self, archive_path: Path, opened: Opened, op: str, reason: str = "", edit: object = None) -> None:
+        super().__init__(opened, op)
+        self.archive = Archive(archive_path, settings.read(archive_path), opened.store)
+        """The same archive, for reading what was committed."""
+        self._path = archive_path
+        self._opened = opened
+        self._series: set[int] = set()
+        self._claims = Claims(opened.store)
+        self._claims.begin(self.writer.txn, self.fold, self.records)
+        self.records.reason, self.records.edit = reason, edit
+
+    def delete(self, ino: int) -> None:
+        """Take an instance out of everything that shows it."""
+        self._series.add(self.view.instance_inode(ino).series)
+        self.records.deleted.append(ino)
+        self.fold.deleted(ino)
+
+    def replace(
+        self,
+        ino: int,
+        row: Row,
+        new_bulk: int = 0,
+        new_stored: int = 0,
+        new_base: int = 0,
+        *,
+        conflict: bool = False,
+        keep_name: bool = True,
+    ) -> InstanceRow:
+        """Put a file in the place of an instance; its blobs and its base are in the archive already.
+
+        The numbers are bytes of its blobs that are new, what they take, and what a new base takes. `conflict`: another
+        file of its SOP Instance UID is shown, besides that instance.
+        """
+        self._series.add(self.view.instance_inode(ino).series)
+        offset = self.writer.add_body(row.body)
+        placed = self._claims.place(
+            row, offset, new_bulk, new_stored, new_base, conflict=conflict, replaces=ino, keep_name=keep_name
+        )
+        self._series.add(placed.series)
+        return placed
+
+    def restore(self, ino: int) -> None:
+        """Bring an earlier version back, in the place of what it was replaced by, if that is shown.
+
+        Raise Refused for one that is shown, or whose place an instance has that was not made of it.
+        """
+        view = self.view
+        past = view.past(ino)
+        if past is None:
+            raise Refused(f"instance {ino} is shown already")
+        replaces = self._successor(ino)
+        inode = view.instance_inode(ino)
+        levels = self._levels(ino)
+        said = levels.patient | levels.study | levels.series
+        study = view.series(inode.series).study
+        patient = self._patient(levels)
+        if patient not in view.study(study).patients:
+            self.records.study_patients.append((study, patient))
+            self.fold.study_patient(study, patient)
+        above = view.patient(patient).attributes | view.study(study).attributes | view.series(inode.series).attributes
+        name = self._own_name(ino, past, replaces)
+        own = levels.instance | differences(said, above)
+        row = RestoredRow(ino, past.parent, name, replaces, own)
+        before = {root: (parent, link) for root, parent, link in past.links} if past.by else {}
+        replaced = self.placing.places(replaces) if replaces else {}
+        self._series |= {inode.series} | ({view.instance_inode(replaces).series} if replaces else set())
+        self.records.restored.append(row)
+        self.fold.restored(row)
+        identity = str(levels.instance["SOPInstanceUID"])
+        for root, layout in self.placing.all():
+            if not self.view.is_linked(ino, root):
+                places = {root: before[root]} if root in before and replaced.get(root) == before[root] else {}
+                self.placing.place(ino, root, layout, said | levels.instance, identity, plain=True, before=places)
+
+    def _successor(self, ino: int) -> int:
+        """Return the version that is shown in the place of an earlier one, 0 where none is."""
+        past = self.view.past(ino)
+        seen = {ino}
+        while past is not None:
+            ino = past.by
+            if not ino or ino in seen:
+                return 0
+            seen.add(ino)
+            past = self.view.past(ino)
+        return ino
+
+    def _levels(self, ino: int) -> Levels:
+        """Return what an instance says, whatever the catalog said of it."""
+        parts = Parts.open(self.archive, ino)
+        whole = parts.source is not parts.file
+        data = bytes(parts.file.read(0, parts.file.size)) if whole else parts.data
+        found = describe(data).attributes
+        if found is None:
+            raise Damaged(f"instance {ino} cannot be read any more")
+        return Levels(found.patient, found.study, found.series, found.instance)
+
+    def _patient(self, levels: Levels) -> int:
+        text = patient_identity(levels.patient, str(levels.study["StudyInstanceUID"]))
+        number = self.view.patient_identified(text)
+        if number is None:
+            raise Damaged("the catalog does not know the patient of an earlier version; run 'dicomfs reindex'")
+        return number
+
+    def _own_name(self, ino: int, past: Past, replaces: int) -> str:
+        """Return the name under which a version comes back: its own unless somebody else has that."""
+        name = self.view.name_of(ino)
+        taken = self.writer.txn.get(tables.name_key(past.parent, name.encode()), db=self.store.index.tables["name"])
+        if taken is None or tables.U64.unpack(taken)[0] in (ino, replaces):
+            return name
+        return free_name(self.writer.txn, self.store.index.tables["name"], past.parent, name, str(ino))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not self._series
+
+    def done(self, warn: Callable[[str], None]) -> int:
+        """Commit, and let layouts and projects follow; return the commit's number, 0 where nothing was to be done.
+
+        `warn` is told of what could not follow.
+        """
+        if self.is_empty:
+            return 0
+        self.restate()
+        seq = self.writer.seq
+        self.commit()
+        layouts.catch_up(self._opened)
+        if any(state.on and state.definition.live for state in self.view.projects()):
+            from dicomfs.archive import projects  # which few archives need
+
+            projects.catch_up(self._path, self._opened, warn, 0, lambda: False)
+        return seq
+
+    def restate(self) -> None:
+        """Record what patients, studies and series are now."""
+        found = restated(self.view, self._series)
+        for what, rows in (("series", found.series), ("studies", found.studies), ("patients", found.patients)):
+            if rows:
+                held: list[tuple[object, ...]] = [tuple(row) for row in rows]
+                self.records.restated.append((what, held))
+                self.fold.restate(what, held)
+        taken = self.store.index.tables["name"]
+        for rename in found.renames:
+            name = free_name(self.writer.txn, taken, rename.parent, rename.plain, rename.identity)
+            self.records.renamed.append((rename.ino, name))
+            self.fold.renamed(rename.ino, name)
