@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Final
 
 from dicomfs.archive import archive as archives
-from dicomfs.archive import gc_cache, gc_marking, rebuild, tables
+from dicomfs.archive import gc_cache, gc_comparing, gc_forgetting, gc_marking, rebuild, tables
 from dicomfs.archive import settings as settings_file
 from dicomfs.archive.archive import Archive
-from dicomfs.archive.comparison import differing
+from dicomfs.archive.gc_forgetting import NOTHING
 from dicomfs.archive.gc_marking import Marks
 from dicomfs.archive.gc_planning import Plan, Planner
-from dicomfs.archive.ingest import open_for_writing
+from dicomfs.archive.ingest import open_for_writing, who
 from dicomfs.archive.outcome import OnProgress, Progress
 from dicomfs.errors import Damaged, StorageFull
 from dicomfs.store import intent, repack, replacing
@@ -43,6 +43,8 @@ _SPARE: Final = 16 << 20
 class GcReport:
     """What was freed, or would be; sizes in bytes."""
 
+    versions: int = 0
+    """Earlier versions of files that were forgotten."""
     packs_before: int = 0
     packs_after: int = 0
     packs_removed: list[int] = field(default_factory=list)
@@ -62,13 +64,16 @@ class GcReport:
 def collect(
     archive_path: Path,
     *,
+    forget_before_ns: int | None = None,
     dry_run: bool = False,
     progress: OnProgress | None = None,
     wait_s: float = 0.0,
     faults: Faults = lambda _step: None,
 ) -> GcReport:
-    """Free what nobody needs; with `dry_run` only say what that would be. Every version of every file stays.
+    """Free what nobody needs; with `dry_run` only say what that would be.
 
+    Every version of every file stays, but for those that are forgotten: with `forget_before_ns` (since 1970) what was
+    replaced or deleted by then, unless something still shows or needs it.
     Raises Damaged where something that is to be copied is hurt, StorageFull, and Locked. Whatever happens, the archive
     is as it was before, or as it is after; drives that are mounted go on.
     """
@@ -77,22 +82,22 @@ def collect(
     report = GcReport()
     if dry_run:
         with Archive.open(archive_path) as archive:
-            _Collector(archive, progress, faults).tell(report)
+            _Collector(archive, forget_before_ns, progress, faults).tell(report)
             _clear_cache(archive, report, dry_run=True)
     else:
         lock = WriterLock(archive_path / "lock", "dicomfs gc", wait_s=wait_s)
         try:
-            _collect(archive_path, report, progress, faults)
+            _collect(archive_path, report, forget_before_ns, progress, faults)
         finally:
             lock.release()
     report.seconds = time.monotonic() - started
     return report
 
 
-def _collect(root: Path, report: GcReport, progress: OnProgress | None, faults: Faults) -> None:
+def _collect(root: Path, report: GcReport, limit_ns: int | None, progress: OnProgress | None, faults: Faults) -> None:
     store = open_for_writing(root)
     try:
-        collector = _Collector(Archive(root, settings_file.read(root), store), progress, faults)
+        collector = _Collector(Archive(root, settings_file.read(root), store), limit_ns, progress, faults)
         collector.tell(report)
         prepared = collector.prepare()
     except OSError as error:
@@ -130,18 +135,20 @@ def _clear_cache(archive: Archive, report: GcReport, *, dry_run: bool) -> None:
 class _Collector:
     """Prepares what is to take the place of packs. Belongs to one thread."""
 
-    def __init__(self, archive: Archive, progress: OnProgress | None, faults: Faults) -> None:
+    def __init__(self, archive: Archive, limit_ns: int | None, progress: OnProgress | None, faults: Faults) -> None:
         self._root = archive.path
         self._store = archive.store
         self._progress = progress
         self._faults = faults
-        self._marks: Marks = gc_marking.mark(archive, progress)
-        self._planner = Planner(self._store, self._marks)
+        self._forgotten = NOTHING if limit_ns is None else gc_forgetting.choose(archive, limit_ns, progress)
+        self._marks: Marks = gc_marking.mark(archive, self._forgotten, progress)
+        self._planner = Planner(archive, self._marks, self._forgotten, who())
         self.plan: Plan = self._planner.plan()
 
     def tell(self, report: GcReport) -> None:
         """Say what the plan is."""
         plan = self.plan
+        report.versions = self._forgotten.count
         report.packs_before = plan.packs
         report.packs_after = plan.packs - len(plan.go) + len(plan.come)
         report.packs_removed = list(plan.go)
@@ -164,7 +171,9 @@ class _Collector:
         return True
 
     def _again(self) -> Iterator[Again]:
-        return (self._planner.again(seq, prove=True)[0] for seq in self.plan.commits)
+        yield from (self._planner.again(seq, prove=True)[0] for seq in self.plan.commits)
+        if self.plan.ends:
+            yield self._planner.end()
 
     def _on_bytes(self) -> Callable[[int], None]:
         done = 0
@@ -210,11 +219,11 @@ class _Collector:
 
     def _compare(self, txn: Transaction, folded: Store, folded_txn: Transaction) -> None:
         store = self._store
-        for name in ("meta", *tables.TABLES):
-            if differing(store, txn, folded, folded_txn, name):
-                raise Damaged(
-                    f"table '{name}' of the index is not what the packs say; nothing was changed; run 'dicomfs reindex'"
-                )
+        changed = gc_comparing.changed(store, txn, folded, folded_txn, self._forgotten)
+        if changed:
+            raise Damaged(
+                f"table '{changed}' of the index is not what the packs say; nothing was changed; run 'dicomfs reindex'"
+            )
         for blob, at in self._marks.walk(store, txn):
             value = folded_txn.get(blob, db=folded.blob_table)
             if value is None or locations.decode(value)[2:] != at[2:]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicomfs.archive import tables
 from dicomfs.archive.archive import NO_BASE, Archive
+from dicomfs.archive.gc_forgetting import Forgetting
 from dicomfs.archive.outcome import OnProgress, Progress
 from dicomfs.errors import Damaged
 from dicomfs.store import location as locations
@@ -82,8 +83,8 @@ class Marks:
                     yield BlobId(key), locations.decode(value)
 
 
-def mark(archive: Archive, progress: OnProgress | None) -> Marks:
-    """Mark what all files of the catalog need, earlier versions too; raise Damaged."""
+def mark(archive: Archive, forgotten: Forgetting, progress: OnProgress | None) -> Marks:
+    """Mark what all files of the catalog need, earlier versions too but for those to be forgotten; raise Damaged."""
     store = archive.store
     with store.index.reading() as txn:
         marks = Marks(store, txn)
@@ -91,9 +92,10 @@ def mark(archive: Archive, progress: OnProgress | None) -> Marks:
     with archive.view() as view:
         marks.mark([bytes.fromhex(one.blob) for one in view.attachments() if one.is_there])
     for done, (ino, base) in enumerate(_files(archive)):
-        marks.mark(_needs(archive, ino))
-        if base != NO_BASE:
-            marks.mark([base])
+        if ino not in forgotten:
+            marks.mark(needs(archive, ino))
+            if base != NO_BASE:
+                marks.mark([forgotten.base_of(base)])
         if progress is not None and done % 256 == 0:
             progress(Progress(done, total, 0, 0))
     return marks
@@ -113,7 +115,8 @@ def _files(archive: Archive) -> Iterator[tuple[int, bytes]]:
         after = found[-1]
 
 
-def _needs(archive: Archive, ino: int) -> list[BlobId]:
+def needs(archive: Archive, ino: int) -> list[BlobId]:
+    """Return the blobs that the recipe of a file names; raise Damaged."""
     header = archive.read_header(ino)
     if len(header) < 4:
         raise Damaged(f"inode {ino}: its header is cut off; run 'dicomfs check'")

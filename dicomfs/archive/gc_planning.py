@@ -4,11 +4,15 @@ A pack is written anew where less than LIVE of its bytes are needed, where it ho
 it is small and fewer packs come of it. So each byte is copied a few times in its life, and a second run finds nothing.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from dicomfs.archive import gc_forgetting, gc_marking
+from dicomfs.archive.archive import Archive
+from dicomfs.archive.gc_forgetting import Forgetting, Left
 from dicomfs.archive.gc_marking import Marks
 from dicomfs.store import codec as codecs
 from dicomfs.store import commit as commits
@@ -20,7 +24,7 @@ from dicomfs.store.intent import Replacement
 from dicomfs.store.location import Location
 from dicomfs.store.recipe import BlobId
 from dicomfs.store.repack import Again, NewPack
-from dicomfs.store.store import PackState, Store
+from dicomfs.store.store import PackState
 
 LIVE: Final = 0.7
 """A pack of which less is needed is written anew."""
@@ -53,6 +57,8 @@ class Plan:
     """How many copies of blobs are not taken along."""
     packs: int = 0
     """How many packs there are now."""
+    ends: bool = False
+    """Whether a commit comes after them that ends what is forgotten."""
 
     @property
     def replacement(self) -> Replacement:
@@ -71,15 +77,24 @@ class Plan:
 
 
 class Planner:
-    """Looks at the packs of a store as its index and the marks say they are used. Belongs to one thread."""
+    """Looks at the packs of an archive as its index and the marks say they are used. Belongs to one thread.
 
-    def __init__(self, store: Store, marks: Marks) -> None:
-        self._store = store
+    `by` is who forgets what is to be forgotten, as the commit that says so tells.
+    """
+
+    def __init__(self, archive: Archive, marks: Marks, forgotten: Forgetting, by: str) -> None:
+        self._archive = archive
+        self._store = store = archive.store
         self._marks = marks
+        self._forgotten = forgotten
+        self._meta = commits.pack_meta(forgotten.meta(by)) if forgotten.count else b""
         with store.index.reading() as txn:
             self._states = {
                 number: state for number, state in store.pack_states(txn).items() if state.sealed and state.committed
             }
+            self._seq = store.seq(txn)
+            last_ns = store.commit_place(txn, self._seq).time_ns if self._seq else 0
+            self._time_ns = max(time.time_ns(), last_ns + 1)
             self._first = max((store.pack_floor(txn), 0, *store.packs.numbers(), *store.pack_states(txn))) + 1
             self._uses = self._look(txn)
 
@@ -99,17 +114,21 @@ class Planner:
 
     def plan(self) -> Plan:
         """Choose packs, and measure what comes of them."""
-        sparse = {number for number, state in self._states.items() if self._uses[number].bytes < LIVE * state.committed}
+        sparse = {number for number, state in self._states.items() if self._must(number, state)}
         small = {number for number, state in self._states.items() if self._is_small(number, state)} - sparse
         alone, merged = self._planned(sparse), self._planned(sparse | small)
         return merged if len(merged.come) < len(alone.come) + len(small) else alone
+
+    def _must(self, number: int, state: PackState) -> bool:
+        use = self._uses[number]
+        return use.bytes < LIVE * state.committed or not self._forgotten.commits.isdisjoint(use.commits)
 
     def _is_small(self, number: int, state: PackState) -> bool:
         entries = self._uses[number].entries
         return state.committed < SMALL * packfile.SEAL_BYTES and entries < SMALL * packfile.SEAL_ENTRIES
 
     def _planned(self, numbers: set[int]) -> Plan:
-        plan = Plan(packs=len(self._store.packs.numbers()))
+        plan = Plan(packs=len(self._store.packs.numbers()), ends=bool(self._meta))
         plan.commits = sorted(seq for number in numbers for seq in self._uses[number].commits)
         plan.go = {number: self._states[number].sealed for number in sorted(numbers)}
         plan.come = list(repack.measure(self._again(plan), self._first))
@@ -120,6 +139,12 @@ class Planner:
             again, dropped = self.again(seq)
             plan.blobs += dropped
             yield again
+        if plan.ends:
+            yield self.end()
+
+    def end(self) -> Again:
+        """Return the commit that ends what is forgotten."""
+        return Again(self._seq + 1, self._time_ns, (), self._meta, ())
 
     def again(self, seq: int, *, prove: bool = False) -> tuple[Again, int]:
         """Return a commit as it is to be written, and how many of its blobs are not taken along; raise Damaged."""
@@ -127,7 +152,19 @@ class Planner:
         with self._store.index.reading() as txn:
             blobs = [(blob, at) for blob, at in record.blobs if self._is_live(txn, blob, at)]
         again = Again(seq, record.place.time_ns, blobs, record.meta, [record.body])
+        if seq in self._forgotten.commits:
+            meta, body, fresh = gc_forgetting.reduce(record, self._forgotten, self._left)
+            again = again._replace(meta=meta, body=body, fresh=fresh)
         return again, len(record.blobs) - len(blobs)
+
+    def _left(self, ino: int) -> Left:
+        """Say what stays of the blobs of a file that is forgotten, as others need them."""
+        kept = [blob for blob in dict.fromkeys(gc_marking.needs(self._archive, ino)) if self._marks.needs(blob)]
+        with self._store.index.reading() as txn:
+            places = [self._store.locate(txn, blob) for blob in kept]
+        with self._archive.view() as view:
+            base = view.file_inode(ino).base
+        return Left(sum(at.length for at in places), sum(at.stored for at in places), self._marks.needs(base))
 
     def _is_live(self, txn: Transaction, blob: BlobId, at: Location) -> bool:
         """Say whether a blob is needed, and this copy the one that counts."""

@@ -262,7 +262,7 @@ class _Coordinator:
         view = View(self._store, txn)
         versions = view.instances_where_uid(file.sop_instance_uid)
         self._earlier = versions[0] if versions and view.is_shown(file.sop_instance_uid) else 0
-        is_deleted = bool(versions) and not self._earlier and view.is_deleted(file.sop_instance_uid)
+        is_deleted = not self._earlier and view.is_deleted(file.sop_instance_uid)
         self._deleted = is_deleted and not self._restores
         self._returns = is_deleted and self._restores and same is not None
         if self._returns and same is not None and (ino := U64.unpack(same)[0]) not in self._returning:

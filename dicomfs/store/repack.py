@@ -44,6 +44,26 @@ class Range(NamedTuple):
     length: int
 
 
+class Fresh(NamedTuple):
+    """The base of headers that no pack has yet: one zstd frame."""
+
+    blob: BlobId
+    codec: int
+    length: int
+    stored: bytes
+    crc: int
+
+    @property
+    def location(self) -> Location:
+        """What its record says of it, but for the place."""
+        return Location(0, 0, len(self.stored), self.length, self.codec, (self.crc,))
+
+    @property
+    def name(self) -> bytes:
+        """The name of its entry."""
+        return _name(_PREFIXES[1], self.blob, self.location)
+
+
 class Again(NamedTuple):
     """A commit that is to be written once more."""
 
@@ -53,13 +73,16 @@ class Again(NamedTuple):
     """Those that stay, where they lie now."""
     meta: bytes
     """The JSON as its record holds it: one zstd frame."""
-    body: Sequence[Range]
-    """What is left of the body, in order."""
+    body: Sequence[Range | bytes]
+    """What is left of the body, in order, and what is new."""
+    fresh: Sequence[Fresh] = ()
 
     @property
     def record_length(self) -> int:
         """How long its record is going to be."""
-        return commits.record_length(self.blobs, len(self.meta), sum(one.length for one in self.body))
+        blobs = [*self.blobs, *((one.blob, one.location) for one in self.fresh)]
+        body = sum(one.length if isinstance(one, Range) else len(one) for one in self.body)
+        return commits.record_length(blobs, len(self.meta), body)
 
 
 class NewPack(NamedTuple):
@@ -107,6 +130,8 @@ def measure(again: Iterable[Again], first: int) -> Iterator[NewPack]:
     for commit in again:
         for _, at in commit.blobs:
             pack.add(_name(_PREFIXES[0], BlobId(bytes(32)), at), at.stored)
+        for fresh in commit.fresh:
+            pack.add(fresh.name, len(fresh.stored))
         pack.add(commits.name(commit.seq), commit.record_length)
         if pack.full():
             yield NewPack(first, pack.sealed())
@@ -153,7 +178,10 @@ def _write_commit(
         for blob, at, name, data, crc in proved:
             places.append((blob, at._replace(offset=writer.add(name, data, crc))))
             on_bytes(at.stored)
-    body = [store.packs.open(pack).read(offset, length) for pack, offset, length in commit.body]
+    for fresh in commit.fresh:
+        offset = writer.add(fresh.name, fresh.stored, fresh.crc)
+        places.append((fresh.blob, fresh.location._replace(offset=offset)))
+    body = [one if isinstance(one, bytes) else store.packs.open(one.pack).read(*one[1:]) for one in commit.body]
     _, record = commits.encode_packed(commit.seq, start, commit.time_ns, places, commit.meta, body)
     writer.add(commits.name(commit.seq), record)
     on_bytes(len(record))
