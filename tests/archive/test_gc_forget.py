@@ -241,11 +241,11 @@ def live(path: Path, seed: int) -> list[int]:
                 path,
                 *(
                     make_instance(
-                        number=chance.randint(1, 6), series=chance.randint(1, 2), patient=chance.choice(["A", "B"]),
+                        number=number, series=chance.randint(1, 2), patient=chance.choice(["A", "B"]),
                         seed=str(chance.random()), rows=8, columns=8,
                         attributes=chance.choice([{}, {"StudyDescription": f"D{chance.random()}"}, {"Modality": "PT"}]),
                     )
-                    for _ in range(chance.randint(1, 4))
+                    for number in chance.sample(range(1, 7), chance.randint(1, 4))
                 ),
                 on_conflict="replace" if what == "replace" else "keep",
             )  # fmt: skip
@@ -267,6 +267,7 @@ def test_all_states_since_then_are_the_same(tmp_path: Path, seed: int) -> None:
     path, twin = tmp_path / "archive", tmp_path / "twin"
     Archive.init(path)
     times = live(path, seed)
+    assert check(path).problems == []
     shutil.copytree(path, twin)
     limit = times[8 + seed % 4]
     with Archive.open(twin) as archive, archive.store.index.reading() as txn:
