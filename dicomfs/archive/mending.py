@@ -48,7 +48,7 @@ def mend(fold: Fold, txn: Transaction, held: Mapping[str, Table], records: _Rows
 
 def _rename(txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None:
     """Give each name that is taken the first of its candidates that is not."""
-    replaced = {_int(row[14]) for row in records["instances"]}
+    replaced = {_int(row[14]) for row in records["instances"]} | {_int(row[3]) for row in records["restored"]}
     named = [(row, 2, 3) for row in [*records["directories"], *records["folders"]]]
     named += [(row, 3, 4) for row in [*records["instances"], *records["derived"]]]
     named += [(row, 2, 3) for row in records["links"]]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmark import (
+    collecting,
     exporting,
     importing,
     layouts,
@@ -47,6 +48,7 @@ PROBES: dict[str, Callable[[Stage], None]] = {
     "layout-list": layouts.probe_layout_list,
     "export": exporting.probe_export,
     "deid": exporting.probe_deid,
+    "gc": collecting.probe_gc,
     "web": web.probe_web,
     "documents": web.probe_documents,
     "static-dicomweb": web.probe_reference,
