@@ -127,7 +127,8 @@ def _replace(root: Path, plan: Plan, faults: Faults) -> None:
         replacing.discard(root)
         raise
     except OSError as error:
-        replacing.discard(root)
+        if not (root / "packs" / intent.NAME).exists():  # else the next writer does what it says
+            replacing.discard(root)
         raise StorageFull(f"{root}: nothing was freed: writing failed ({error.strerror})") from error
     faults("intent")
     replacing.settle(root, partial(rebuild.rebuild, root), faults)

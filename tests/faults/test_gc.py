@@ -118,9 +118,9 @@ def leftovers(archive: Path) -> list[str]:
     return [name for name in names if name.endswith((".new", ".old")) or name == "gc.json"]
 
 
-def gc_until(step: str, archive: Path) -> None:
+def gc_until(step: str, archive: Path, *options: str) -> None:
     """Collect, and die at this step."""
-    process = start("gc", "-a", archive, command=(sys.executable, "-c", STOPPING, step))
+    process = start("gc", "-a", archive, *options, command=(sys.executable, "-c", STOPPING, step))
     output = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, output
 
@@ -148,6 +148,31 @@ def test_killed_at_each_step(archive: Path, tmp_path: Path, step: str, healer: s
     assert (again["packs_written"], again["bytes_freed"]) == (0, 0)
     assert everything(archive) == before
     assert by_hand(archive, tmp_path / "out") == {ino: sha256 for ino, (_, sha256) in before.items()}
+
+
+@pytest.mark.parametrize(
+    ("step", "healer"), [*zip(("packs", "index", "intent", "named", "swapped", "removed 1"), cycle(HEALERS))]
+)
+def test_killed_while_it_forgets(archive: Path, tmp_path: Path, step: str, healer: str) -> None:
+    """What is shown can be read at any time; what is forgotten is there as a whole, or gone as a whole."""
+    before = everything(archive)
+    shown = {ino: held for ino, held in before.items() if held[0]}
+    assert len(shown) == len(before) - 6
+    gc_until(step, archive, "--forget-older-than", "0h")
+    assert everything(archive) == (shown if step in ("swapped", "removed 1") else before)
+    assert check(archive, verify_files=True).problems == []
+    found = by_hand(archive, tmp_path / "out")
+    assert found in [{ino: sha256 for ino, (_, sha256) in held.items()} for held in (before, shown)]
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+
+    dicomfs(*{"gc": ["gc"], "import": ["import", nothing], "reindex": ["reindex"]}[healer], "-a", archive, status=None)
+
+    assert leftovers(archive) == []
+    assert_same(archive, before if step in ("packs", "index") else shown)
+    dicomfs("gc", "-a", archive, "--forget-older-than", "0h")
+    assert_same(archive, shown)
+    assert by_hand(archive, tmp_path / "out") == {ino: sha256 for ino, (_, sha256) in shown.items()}
 
 
 @pytest.mark.parametrize("lost", ["index.new", "index", "both"])
