@@ -25,7 +25,7 @@ from dicomfs.archive.gc_marking import Marks
 from dicomfs.archive.gc_planning import Plan, Planner
 from dicomfs.archive.ingest import open_for_writing, who
 from dicomfs.archive.outcome import OnProgress, Progress
-from dicomfs.errors import Damaged, Refused, StorageFull
+from dicomfs.errors import Damaged, DicomfsError, StorageFull
 from dicomfs.store import intent, repack, replacing
 from dicomfs.store import location as locations
 from dicomfs.store.index import Index, Transaction
@@ -123,7 +123,7 @@ def _replace(root: Path, plan: Plan, faults: Faults) -> None:
         with states.gate(root, shut=True):
             _refuse_in_use(root, plan.replacement)
             intent.write(root / "packs", plan.replacement)
-    except Refused:
+    except DicomfsError:
         replacing.discard(root)
         raise
     except OSError as error:
