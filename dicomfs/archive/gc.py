@@ -185,6 +185,7 @@ class _Collector:
         plan = self.plan
         if not plan.come:
             return False
+        self._planner.require_whole(plan)
         self._require_room()
         written = repack.write(self._store, self._again(), plan.come[0].number, self._on_bytes())
         assert written == plan.come, "packs are as long as was planned"

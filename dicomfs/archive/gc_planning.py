@@ -14,6 +14,7 @@ from dicomfs.archive import gc_forgetting, gc_marking
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.gc_forgetting import Forgetting, Left
 from dicomfs.archive.gc_marking import Marks
+from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
 from dicomfs.store import commit as commits
 from dicomfs.store import location as locations
@@ -118,6 +119,17 @@ class Planner:
         small = {number for number, state in self._states.items() if self._is_small(number, state)} - sparse
         alone, merged = self._planned(sparse), self._planned(sparse | small)
         return merged if len(merged.come) < len(alone.come) + len(small) else alone
+
+    def require_whole(self, plan: Plan) -> None:
+        """Raise Damaged where a pack that goes holds a commit that the index does not know, as it could not be read."""
+        for number in plan.go:
+            entries = packfile.directory(self._store.packs.open(number).fd)
+            held = {entry.name for entry in entries if entry.name.startswith(b"c/")}
+            if held != {commits.name(seq) for seq in self._uses[number].commits}:
+                raise Damaged(
+                    f"pack {number:08d} holds other commits than the index knows of it, so it is not replaced; "
+                    "run 'dicomfs check', which says what to do"
+                )
 
     def _must(self, number: int, state: PackState) -> bool:
         use = self._uses[number]

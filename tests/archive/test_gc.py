@@ -183,6 +183,23 @@ def test_a_pack_is_written_anew_when_little_of_it_is_needed(
     assert state(archive_path)[1:3] == before
 
 
+@pytest.mark.damaged
+def test_a_pack_with_a_commit_that_could_not_be_read_stays(tmp_path: Path) -> None:
+    """It may be mended by hand: `reindex` went on without it, and nobody throws it away."""
+    path = tmp_path / "archive"
+    Archive.init(path)
+    for number in (1, 2, 3):
+        add(path, make_instance(number=number, patient=str(number)))
+    with Archive.open(path) as archive, archive.store.index.reading() as txn:
+        place = archive.store.commit_place(txn, 2)
+    flip(path / "packs" / "00000002.zip", place.offset + place.head.meta_at + 20)
+    assert not reindex(path).complete
+    names = sorted(os.listdir(path / "packs"))
+    with pytest.raises(Damaged, match="pack 00000002"):
+        collect(path)
+    assert sorted(os.listdir(path / "packs")) == names
+
+
 def test_it_takes_turns_with_other_writers(archive_path: Path) -> None:
     add(archive_path, make_instance())
     lock = WriterLock(archive_path / "lock", "a test")
