@@ -101,12 +101,19 @@ def gate(archive_path: Path, *, shut: bool = False) -> Iterator[None]:
 
     So whoever was not in when `gc` looked who is finds out what it is about to forget.
     """
-    fd = os.open(archive_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX if shut else fcntl.LOCK_SH)
+        try:
+            fd = os.open(archive_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX if shut else fcntl.LOCK_SH)
+        except OSError:
+            if shut:
+                raise
+            # Who may not even list the archive's directory passes beside it.
         yield
     finally:
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
 
 
 def remove(directory: Path) -> bool:

@@ -30,7 +30,7 @@ _SAMPLE = "2026-01-31T12:00:00Z"
     "--forget-older-than",
     "older_than",
     metavar="AGE",
-    help="Also forget versions that were replaced or deleted before: 36h, 90d, 12w, or a time as in RFC 3339.",
+    help="Also forget versions that were replaced or deleted before: 36h, 90d, 12w, or a time as --as-of takes it.",
 )
 @click.option("--dry-run", is_flag=True, help="Only tell what would be freed.")
 @wait_option
@@ -49,7 +49,8 @@ def gc_command(*, archive: Path, older_than: str | None, dry_run: bool, wait_s: 
     --forget-older-than takes versions out of the archive for good, with their headers and with the
     pixels that nothing else needs: those that were replaced or deleted before then, unless a project
     still shows them or a file that was made of them. They cannot be restored, and the archive cannot
-    be seen as it was before that time any more. Whoever did what stays in the history, and so does
+    be seen as it was before that time any more, and where a drive or an export (--as-of) shows it so
+    just now, nothing is done. Whoever did what stays in the history, and so does
     what patients, studies, series and directories are called. An instance that was deleted is still
     known, and refused when it arrives again. Copies of the archive made before hold everything.
 
@@ -64,7 +65,7 @@ def gc_command(*, archive: Path, older_than: str | None, dry_run: bool, wait_s: 
     \b
     Exit status:
       0  done, or there was nothing to do
-      1  the disk is full, or another process is writing
+      1  the disk is full, another process is writing, or what would be forgotten is shown
       3  something that would have to be copied is damaged; nothing was changed
     """
     from dicomfs.archive.gc import collect
@@ -86,18 +87,16 @@ def gc_command(*, archive: Path, older_than: str | None, dry_run: bool, wait_s: 
 def _limit(text: str) -> int:
     """Return the time, in ns since 1970, that an age or a time means; raise UsageError."""
     import time
-    from datetime import UTC, datetime, timedelta
+
+    from dicomfs.archive.as_of import parse_time
 
     now_ns = time.time_ns()
     age = _AGE(text.strip())
     if age is not None and len(age[1]) <= _MOST_DIGITS:
         return max(now_ns - int(age[1]) * _NS[age[2].lower()], 0)
     try:
-        when = datetime.fromisoformat(text.strip())
-        if when.tzinfo is None:
-            raise ValueError("of which place is not said")
-        limit_ns = (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
-    except ValueError as error:
+        limit_ns = parse_time(text)
+    except UsageError as error:
         raise UsageError(f"'{text}' is neither an age such as 36h, 90d or 12w nor a time such as {_SAMPLE}") from error
     if limit_ns > now_ns:
         raise UsageError(f"'{text}' is in the future; what is shown now cannot be forgotten")

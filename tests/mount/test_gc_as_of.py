@@ -50,13 +50,14 @@ def last_ns(path: Path) -> int:
         return known(archive.store.index)[-1].place.time_ns
 
 
-def look(drive: Drive, directory: Path) -> Looked:
+def look(drive: Drive, done: Path) -> Looked:
+    directory = done.parent
     files = list(drive.files().values())
     files += [path for path in (drive.path / "dicomweb").rglob("frames/*") if path.is_file()][:6]
     contents = {os.open(path, os.O_RDONLY): path.read_bytes() for path in files}
     readers = [
         subprocess.Popen(
-            ["sh", "-c", script, "sh", str(directory / "done"), str(directory / f"{drive.path.name}{number}")],
+            ["sh", "-c", script, "sh", str(done), str(directory / f"{drive.path.name}{number}")],
             cwd=drive.patients,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -80,6 +81,7 @@ def test_drives_go_on(tmp_path: Path, mount_drive: Callable[..., Drive], codec: 
     path = tmp_path / "archive"
     Archive.init(path, codec=codec)
     times: list[int] = []
+    done = tmp_path / "done"
     for step in range(3):
         source = tmp_path / f"source{step}"
         write_study(source / "own", instances=3, study=step, rows=256, columns=256, frames=2)
@@ -91,9 +93,16 @@ def test_drives_go_on(tmp_path: Path, mount_drive: Callable[..., Drive], codec: 
     second = time_text(times[1])
     early = mount_drive(path, f"as_of={time_text(times[0])},{VIEWS}")
     first = (shown(early.path), digests(early.path))
-    live = look(mount_drive(path, VIEWS), tmp_path)
-    then = look(mount_drive(path, f"as_of={second},{VIEWS}"), tmp_path)
+    live = look(mount_drive(path, VIEWS), done)
+    then = look(mount_drive(path, f"as_of={second},{VIEWS}"), done)
 
+    def told() -> list[str]:
+        asked = (["query", "--level", "instance", "--json"], ["list", "--format", "table"], ["stats", "--json"])
+        answers = [dicomfs(*words, "-a", path, "--as-of", second) for words in asked]
+        assert [answer.returncode for answer in answers] == [0, 0, 0]
+        return [answer.stdout for answer in answers[:2]]
+
+    said = told()
     pick = random.Random(codec)
 
     def read_pieces() -> None:
@@ -111,29 +120,30 @@ def test_drives_go_on(tmp_path: Path, mount_drive: Callable[..., Drive], codec: 
         read_pieces()
         assert shown(then.drive.path) == then.shown
 
-    for number in range(ROUNDS):
-        merge(number)
-    # A drive shows what is to be forgotten.
-    refused = dicomfs("gc", "-a", path, "--forget-older-than", second)
-    assert refused.returncode == 1
-    assert f"before {second} is in use" in refused.stderr
-    assert (shown(early.path), digests(early.path)) == first
-    early.end()
-    used = [entry for entry in (path / "cache" / "as-of").iterdir() if entry.name.startswith("2-")]
-    assert len(used) == 1
-    assert gc(path, "--forget-older-than", second)["versions"] == 1
-    read_pieces()
-    assert shown(then.drive.path) == then.shown
-    merge(ROUNDS)
-    deadline = time.monotonic() + 30
-    while used[0].exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    kept = [entry.name for entry in (path / "cache" / "as-of").iterdir()]
-    assert len(kept) == 1
-    assert kept != [used[0].name]
-    merge(ROUNDS + 1)
-
-    (tmp_path / "done").touch()
+    try:
+        for number in range(ROUNDS):
+            merge(number)
+        # A drive shows what is to be forgotten.
+        refused = dicomfs("gc", "-a", path, "--forget-older-than", second)
+        assert refused.returncode == 1
+        assert f"before {second} is in use" in refused.stderr
+        assert (shown(early.path), digests(early.path)) == first
+        early.end()
+        used = [entry for entry in (path / "cache" / "as-of").iterdir() if entry.name.startswith("2-")]
+        assert len(used) == 1
+        assert gc(path, "--forget-older-than", second)["versions"] == 1
+        read_pieces()
+        assert shown(then.drive.path) == then.shown
+        merge(ROUNDS)
+        deadline = time.monotonic() + 30
+        while used[0].exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        kept = [entry.name for entry in (path / "cache" / "as-of").iterdir()]
+        assert len(kept) == 1
+        assert kept != [used[0].name]
+        merge(ROUNDS + 1)
+    finally:
+        done.touch()
     for found in (live, then):
         for reader in found.readers:
             _, errors = reader.communicate(timeout=TIMEOUT_S)
@@ -146,12 +156,15 @@ def test_drives_go_on(tmp_path: Path, mount_drive: Callable[..., Drive], codec: 
     }
     assert copied == {digest for name, digest in then.digests.items() if name.startswith("patients/")}
     assert digests(then.drive.path) == then.digests
+    stay = {one for one in live.digests.items() if one[0].startswith("patients/") or "/series/" in one[0]}
+    assert stay <= digests(live.drive.path).items()
 
+    assert told() == said
     place = tmp_path / "place"
     place.mkdir()
-    done = dicomfs("mount", "--as-of", time_text(times[0]), path, place)
-    assert done.returncode == 1
-    assert "was forgotten" in done.stderr
+    mounted = dicomfs("mount", "--as-of", time_text(times[0]), path, place)
+    assert mounted.returncode == 1
+    assert "was forgotten" in mounted.stderr
     output = tmp_path / "output"
     assert dicomfs("export", "-a", path, "--as-of", second, "--all", "-o", output).returncode == 0
     assert {f"patients/{name}": digest for name, digest in digests(output).items()} == {
