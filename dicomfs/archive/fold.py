@@ -9,8 +9,9 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from dicomfs.archive import fold_attachments, tables
+from dicomfs.archive import fold_attachments, fold_forgetting, tables
 from dicomfs.archive.fold_attachments import Attachment
+from dicomfs.archive.fold_forgetting import Sweep
 from dicomfs.archive.fold_layouts import LayoutFold
 from dicomfs.archive.fold_levels import LevelsFold
 from dicomfs.archive.fold_projects import DerivedRow, ProjectFold
@@ -175,6 +176,15 @@ class Fold(LevelsFold):
         self._versions.count(study, RESTORED)
         self.totals.count_earlier(-1, -old.size)
 
+    def forgot(self, time_ns: int, numbers: list[int]) -> None:
+        """Take versions out of the catalog: not all is kept any more that was shown before this time."""
+        sweep = Sweep(self._txn, self._tables, self._tree, self._forget)
+        sweep.forgot(self._store.meta_table, time_ns)
+        sweep.sweep(numbers)
+
+    def _forget(self, series: int, size: int) -> None:
+        self.totals.forget(self._sums.modality(series), size)
+
     def superseded(self, ino: int, by: int) -> None:
         """Take a version out in favour of another one, or say so of one that is shown no more."""
         study, _ = self._displace(ino, by)
@@ -288,6 +298,7 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
         floors.put(store, txn, told)
     for key in LEFT_OUT:
         records.setdefault(key, [])
+    fold_forgetting.with_stubs(records)
     fold.said(records["reason"] or "", records["edit"] or None, records["run"] or "", records["merged"] or None)
     for layout in records["layouts"]:
         fold.layout(*layout)
@@ -320,6 +331,8 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
     for name, take in steps:
         for row in records[name]:
             take(*(row if isinstance(row, list) else (row,)))
+    if "forgot" in records:
+        fold.forgot(int(records["forgot"]), [int(ino) for ino in records["swept"]])
     fold.finish(records["op"], records["by"])
 
 
