@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicomfs.archive import editing
+from dicomfs.archive import editing, layouts
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.editing import Definition
 from dicomfs.archive.editing_selection import Selection
 from dicomfs.archive.query import Level, Query, matches
@@ -16,6 +17,7 @@ from dicomfs.dicom.edit import Changes
 from dicomfs.errors import NotFound, Refused, UsageError
 from tests.archive.editing_files import differs, edit, files, is_whole
 from tests.archive.importing import add, tree
+from tests.archive.project_scenes import below, create
 from tests.archive.test_changing import counts, shown
 from tests.archive.versions import holds, restore
 from tests.builders import make_instance, make_series, uid
@@ -174,8 +176,10 @@ def test_new_uids_are_followed_by_all_that_refers_to_them(archive_path: Path) ->
     elsewhere = report(sops[0], study=2, number=50)
     add(archive_path, *make_series(3), report(*sops, number=51), elsewhere, *make_series(1, patient="DFS-2"))
     before = files(archive_path)
+    dry = edit(archive_path, Selection(series=(SERIES,)), new_series="new", new_sop="new", dry_run=True)
     done = edit(archive_path, Selection(series=(SERIES,)), new_series="new", new_sop="new")
     assert (done.chosen, done.edited, done.references) == (3, 3, 2)
+    assert (dry.edited, dry.references, dry.referring) == (3, 2, done.referring)
     assert set(done.uids) == {SERIES, *sops}
     for file in files(archive_path).values():
         data_set = file.data_set
@@ -293,6 +297,34 @@ def test_one_that_is_refused_keeps_all_from_being_changed(archive_path: Path) ->
         edit(archive_path, Selection(studies=(STUDY,)), new_study="new", skip_refused=True)
     done = edit(archive_path, Selection(studies=(STUDY,)), "PatientName=Дое^Джейн", skip_refused=True)
     assert (done.edited, len(done.refused)) == (1, 1)
+    holds(archive_path)
+
+
+def test_layouts_and_live_projects_follow(archive_path: Path) -> None:
+    """What is called by the old values goes, what is made of them is made again, and what is frozen stays."""
+    add(archive_path, *make_series(3), *make_series(2, patient="DFS-2", patient_name="Roe^Mary"))
+    for name in ("icore", "archive"):
+        layouts.switch_on(archive_path, name, built_in()[name])
+    where = (("PatientID", "DFS-1"),)
+    frozen = create(archive_path, "frozen", where).state
+    live = create(archive_path, "live", where, live=True).state
+    before = shown(archive_path)
+    held = below(archive_path, frozen.root)
+    assert len(held) == len(below(archive_path, live.root)) == 3
+    done = edit(archive_path, Selection(patient_id="DFS-1"), "PatientID=DFS-9", "StudyDate=20200101", new_study="new")
+    assert (done.edited, done.warnings) == (3, [])
+    after = shown(archive_path)
+    assert len(after) == len(before) == 15
+    for tree_name in ("patients", "icore", "archive"):
+        mine = {path: one for path, one in after.items() if path.startswith(f"{tree_name}/") and path not in before}
+        assert len(mine) == 3
+        assert len({file[0] for file in mine.values()}) == 3
+    assert {path.split("/")[2] for path in after if path.startswith("archive/")} == {"DFS-9", "DFS-2"}
+    assert not any("20240131" in path and "DFS-9" in path for path in after)
+    assert below(archive_path, frozen.root) == held
+    assert below(archive_path, live.root) == {}
+    edit(archive_path, Selection(patient_id="DFS-9"), "PatientID=DFS-1")
+    assert len(below(archive_path, live.root)) == 3
     holds(archive_path)
 
 

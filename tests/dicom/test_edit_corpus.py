@@ -165,7 +165,8 @@ def test_what_was_asked_for_differs_and_nothing_else(corpus: Path) -> None:
 def check_asked(before: Dataset, after: Dataset, case: Case, *, converted: bool) -> None:
     """Check what is asked for, and what is kept of earlier values."""
     if case.name in NAMES:
-        assert after.PatientName == NAMES[case.name]
+        shown = str(after.PatientName).replace("\x1b$)A", "")  # which pydicom does not take for what it is
+        assert shown == NAMES[case.name]
     assert case.name != "empty" or raw(after, ACCESSION_NUMBER) == b""
     assert case.name != "removed" or STUDY_DESCRIPTION not in after
     changed = case.tags or {

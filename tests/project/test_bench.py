@@ -39,6 +39,7 @@ FIGURES = {
     "stored": {"CT", "MR"},
     "start": {"100", "200"},
     "query": {"100", "200", "200, command line", "6, pydicom"},
+    "edit": {"cp", "dicomfs"},
     "layout": {"ext4", "icore", "archive"},
     "layout-stored": {"icore, index", "icore, packs", "archive, index", "archive, packs"},
     "layout-find": {"ext4, icore", "dicomfs, icore", "ext4, archive", "dicomfs, archive"},
