@@ -49,6 +49,7 @@ class Outcome(StrEnum):
     WRITTEN = "written"
     PRESENT = "present"
     FAILED = "failed"
+    REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class ExportReport:
     bytes_written: int
     stopped: str = ""
     """Why nothing more could be written, or empty."""
+    removed: int = 0
+    """Files and directories of earlier exports that are gone, as what they showed is."""
 
     @property
     def files(self) -> int:
@@ -135,8 +138,8 @@ def tally(
     finally:
         if manifest:
             manifest.close()
-    written, present, failed = (counts[outcome] for outcome in Outcome)
-    return ExportReport(written, present, failed, bytes_written, stopped)
+    written, present, failed, removed = (counts[outcome] for outcome in Outcome)
+    return ExportReport(written, present, failed, bytes_written, stopped, removed)
 
 
 def failure(path: str, size: int, error: DicomfsError | OSError) -> FileResult:

@@ -153,15 +153,14 @@ def _series(
     )  # fmt: skip
 
     def instances() -> Iterator[Iterator[str]]:
-        for instance in view.instances_of(series.key):
-            # What was replaced is in no layout.
-            shown = paths.of(instance.ino)
+        for ino in view.numbers_from(series.key, 0):
+            # What was replaced or deleted is in no layout.
+            shown = paths.of(ino)
             if not shown:
                 continue
-            if owners is not None:
-                directory = view.instance_inode(instance.ino).parent
-                if owners.of(view, directory) != patient.attributes:
-                    continue
+            if owners is not None and owners.of(view, view.instance_inode(ino).parent) != patient.attributes:
+                continue
+            instance = view.instance(ino)
             totals.files += 1
             totals.last_ns = max(totals.last_ns, instance.mtime_ns)
             yield iter((_instance(instance, shown),))

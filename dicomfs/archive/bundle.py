@@ -41,9 +41,9 @@ Key: TypeAlias = tuple[str, int]
 
 KINDS: Final = (
     "metadata", "index", "instance", "dedup", "study", "series", "deduplicated", "studies", "list",
-    "kept", "query", "objects", "omidb", "imagedb", "nbss",
+    "kept", "query", "objects", "omidb", "imagedb", "nbss", "past", "superseded",
 )  # fmt: skip
-"""What keys may begin with; kept, query and objects are records of whoever makes the next bundle."""
+"""What keys may begin with; kept, query, objects and past are records of whoever makes the next bundle."""
 CARD_KINDS: Final = ("none", "image", "pdf", "video")
 EXTENSIONS: Final = ("raw", "json.gz")
 

@@ -87,7 +87,7 @@ class BundleWriter:
         """Write a document or a record."""
         self._keys.append((KINDS.index(key[0]), key[1], *self.write(document)))
 
-    def add_list(self, kind: str, pieces: Iterable[ListPiece]) -> None:
+    def add_list(self, kind: str, pieces: Iterable[ListPiece], of: int = 0) -> None:
         """Write a document made of pieces; the next bundle may take over those that have a digest."""
         number = KINDS.index(kind)
         start, _ = self.write(HEADER)
@@ -98,7 +98,7 @@ class BundleWriter:
             if digest:
                 self._pieces.append(form.PIECE.pack(digest, number, *extent, crc, length))
         self.write(whole.trailer())
-        self._keys.append((number, 0, start, self._at - start))
+        self._keys.append((number, of, start, self._at - start))
 
     def add_card(self, card: Card, own: bytes, hashes: Iterable[bytes]) -> None:
         """Add an instance's card, with its DeduppedHash and the SHA-256 of each of its bulk values."""

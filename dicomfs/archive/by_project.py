@@ -24,6 +24,8 @@ class ProjectState(NamedTuple):
     """All instances up to this number that belong to it are in it; 0: it was not made to the end yet."""
     changed: int
     """The number of the last commit after which it shows other files than before."""
+    again: tuple[int, ...] = ()
+    """Studies of which instances up to `through` are shown again, and may belong to it."""
 
     @property
     def frozen(self) -> bool:
@@ -86,20 +88,23 @@ def decode(root: int, value: bytes) -> ProjectState:
     try:
         held = json.loads(value)
         definition = project_definition.from_json(held["definition"])
-        return ProjectState(root, held["directory"], definition, held["on"], held["through"], held["changed"])
+        again = tuple(int(study) for study in held.get("again", ()))
+        return ProjectState(root, held["directory"], definition, held["on"], held["through"], held["changed"], again)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged("the index has a damaged record of a project; run 'dicomfs reindex'") from error
 
 
 def encode(state: ProjectState) -> bytes:
     """Return the value that `decode` reads."""
-    held = {
+    held: dict[str, object] = {
         "directory": state.directory,
         "definition": project_definition.to_json(state.definition),
         "on": state.on,
         "through": state.through,
         "changed": state.changed,
     }
+    if state.again:
+        held["again"] = state.again
     return json.dumps(held, separators=(",", ":")).encode()
 
 

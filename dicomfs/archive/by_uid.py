@@ -43,6 +43,10 @@ class ByUid(ByVersion):
         """Walk the numbers of a study's series, those too of which nothing is shown."""
         return self._below("under", study)
 
+    def all_studies_of(self, patient: int) -> Iterator[int]:
+        """Walk the numbers of a patient's studies, those too of which nothing is shown."""
+        return self._below("under", patient)
+
     def study_with_uid(self, study_instance_uid: str) -> int | None:
         """Return the number of the study with this StudyInstanceUID, None where nothing is shown of it."""
         found = self.study_identified(study_instance_uid)

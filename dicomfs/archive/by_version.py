@@ -1,14 +1,29 @@
 """What the catalog knows of versions: which are shown no more, and who changed what, when and why."""
 
 import json
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import re
+from collections.abc import Container, Iterator
+from typing import Any, Final, NamedTuple
 
 from dicomfs.archive import fold_versions, tables
 from dicomfs.archive.fold_versions import COUNTS, Past
 from dicomfs.archive.reading import Reading
 from dicomfs.archive.tables import U64
 from dicomfs.errors import Damaged, NotFound
+
+_SEQ: Final = re.compile(rb'"seq":([0-9]+)').search
+
+
+class Merged(NamedTuple):
+    """A commit of another archive, which a merge brought."""
+
+    id: str
+    """The same in every archive."""
+    time_ns: int
+    op: str
+    by: str
+    reason: str
+    edit: dict[str, object] | None
 
 
 class Event(NamedTuple):
@@ -25,6 +40,8 @@ class Event(NamedTuple):
     """What was asked, of an edit."""
     counts: dict[str, int]
     """How many instances were imported, replaced, left (for another study), deleted, restored."""
+    merged: list[Merged]
+    """What was done in the other archive, of a merge: each once."""
 
 
 class ByVersion(Reading):
@@ -60,6 +77,22 @@ class ByVersion(Reading):
             counts = json.loads(self._get("history", study, seq))
             yield self.event(seq)._replace(counts=counts)
 
+    def changed(self, study: int) -> list[int]:
+        """Return the commits, in their order, that did other things with instances of a study than add some."""
+        return [
+            seq
+            for seq in self._below("history", study)
+            if not json.loads(self._get("history", study, seq)).keys() <= {fold_versions.IMPORTED}
+        ]
+
+    def taken_out(self, commits: Container[int]) -> Iterator[tuple[int, Past]]:
+        """Walk the versions that some commits took out: linear in all that ever were, some 0.3 µs each."""
+        cursor = self._txn.cursor(db=self._tables["past"])
+        for key, value in cursor.iternext() if cursor.first() else ():
+            told = _SEQ(bytes(value))
+            if told is not None and int(told[1]) in commits:
+                yield U64.unpack(key)[0], fold_versions.decode(value)
+
     def event(self, seq: int) -> Event:
         """Return a commit; raise NotFound, or Damaged."""
         value = self._txn.get(U64.pack(seq), db=self._tables["log"])
@@ -69,9 +102,10 @@ class ByVersion(Reading):
             held = json.loads(value)
             counts = {what: int(held[what]) for what in COUNTS if what in held}
             time_ns = self._store.commit_place(self._txn, seq).time_ns
+            merged = [Merged(*one) for one in held.get("merged", ())]
             return Event(
                 seq, time_ns, str(held["op"]), str(held["by"]), str(held.get("reason", "")), str(held.get("run", "")),
-                held.get("edit"), counts,
+                held.get("edit"), counts, merged,
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Damaged("the index has a damaged record of a commit; run 'dicomfs reindex'") from error

@@ -13,12 +13,11 @@ from dicomfs.archive.claims import Claims, differences
 from dicomfs.archive.committing import Committing, Opened
 from dicomfs.archive.fold_versions import Past, RestoredRow
 from dicomfs.archive.layout_values import patient_identity
-from dicomfs.archive.parts import Parts
+from dicomfs.archive.levels import levels_of
 from dicomfs.archive.placing import free_name
 from dicomfs.archive.records import InstanceRow
 from dicomfs.archive.restating import restated
 from dicomfs.archive.splitting import Levels, Row
-from dicomfs.dicom.describe import describe
 from dicomfs.errors import Damaged, Refused
 
 
@@ -66,18 +65,43 @@ class Changing(Committing):
         self._series.add(placed.series)
         return placed
 
-    def restore(self, ino: int, instead: int = 0) -> None:
-        """Bring an earlier version back, in the place of what it was replaced by, if that is shown, or of `instead`.
+    def add(self, row: Row, new_bulk: int = 0, new_stored: int = 0, new_base: int = 0, *, earlier: bool) -> InstanceRow:
+        """Add a file whose blobs and base are in the archive already, beside what is shown of its SOP Instance UID.
 
-        Raise Refused for one that is shown, or whose place an instance has that was not made of it.
+        An `earlier` version gets no place in layouts: the same commit takes it out again.
+        """
+        offset = self.writer.add_body(row.body)
+        conflict = earlier or self.view.is_shown(str(row.attributes.instance["SOPInstanceUID"]))
+        placed = self._claims.place(
+            row, offset, new_bulk, new_stored, new_base, conflict=conflict, replaces=0, linked=not earlier
+        )
+        self._series.add(placed.series)
+        return placed
+
+    def supersede(self, ino: int, by: int) -> None:
+        """Take a version out in favour of another one, or say so of one that is shown no more."""
+        self._series.add(self.view.instance_inode(ino).series)
+        self.records.superseded.append((ino, by))
+        self.fold.superseded(ino, by)
+
+    def make_current(self, ino: int) -> None:
+        """Make an instance that is shown the current one of its SOP Instance UID."""
+        self._series.add(self.view.instance_inode(ino).series)
+        self.records.current.append(ino)
+        self.fold.current(ino)
+
+    def restore(self, ino: int, replaces: int | None = None) -> None:
+        """Bring an earlier version back, in the place of what it was replaced by, if that is shown.
+
+        `replaces` says whose place it takes instead, 0 for nobody's. Raise Refused for one that is shown.
         """
         view = self.view
         past = view.past(ino)
         if past is None:
             raise Refused(f"instance {ino} is shown already")
-        replaces = self._successor(ino) or instead
+        replaces = self._successor(ino) if replaces is None else replaces
         inode = view.instance_inode(ino)
-        levels = self._levels(ino)
+        levels = levels_of(self.archive, ino)
         said = levels.patient | levels.study | levels.series
         study = view.series(inode.series).study
         patient = self._patient(levels)
@@ -111,16 +135,6 @@ class Changing(Committing):
             past = self.view.past(ino)
         return ino
 
-    def _levels(self, ino: int) -> Levels:
-        """Return what an instance says, whatever the catalog said of it."""
-        parts = Parts.open(self.archive, ino)
-        whole = parts.source is not parts.file
-        data = bytes(parts.file.read(0, parts.file.size)) if whole else parts.data
-        found = describe(data).attributes
-        if found is None:
-            raise Damaged(f"instance {ino} cannot be read any more")
-        return Levels(found.patient, found.study, found.series, found.instance)
-
     def _patient(self, levels: Levels) -> int:
         text = patient_identity(levels.patient, str(levels.study["StudyInstanceUID"]))
         number = self.view.patient_identified(text)
@@ -151,12 +165,16 @@ class Changing(Committing):
         self.restate()
         seq = self.writer.seq
         self.commit()
+        self.follow(warn)
+        return seq
+
+    def follow(self, warn: Callable[[str], None]) -> None:
+        """Let layouts and live projects follow what was committed."""
         layouts.catch_up(self._opened)
         if any(state.on and state.definition.live for state in self.view.projects()):
             from dicomfs.archive import projects  # which few archives need
 
             projects.catch_up(self._path, self._opened, warn, 0, lambda: False)
-        return seq
 
     def restate(self) -> None:
         """Record what patients, studies and series are now."""

@@ -75,11 +75,12 @@ class Claims:
         conflict: bool,
         replaces: int,
         keep_name: bool = True,
+        linked: bool = True,
     ) -> InstanceRow:
         """Give an instance its place in the catalog and in the readable tree.
 
         `conflict`: another file of its SOP Instance UID is there; `replaces`: it takes that one's place, and in the
-        same directory its name, unless it shall not `keep_name`.
+        same directory its name, unless it shall not `keep_name`. One that is not `linked` has no place in layouts.
         """
         own = row.attributes.instance
         place = self._place_of(row.attributes)
@@ -100,7 +101,7 @@ class Claims:
             own | place.differences if place.differences else own,
         )  # fmt: skip
         self._records.add(placed, self._fold.instance(placed))
-        for root, layout in self._placing.at_once(places):
+        for root, layout in self._placing.at_once(places) if linked else ():
             self._placing.place(placed.ino, root, layout, said, identity, plain=plain, before=places)
         return placed
 

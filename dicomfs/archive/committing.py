@@ -68,7 +68,8 @@ class Committing:
 
     def commit(self) -> None:
         """Make what was recorded last."""
-        self.fold.said(self.records.reason, self.records.edit, self.records.run)
+        records = self.records
+        self.fold.said(records.reason, records.edit, records.run, records.merged)
         self.fold.finish(self._op, self._by)
         self.writer.commit(self.records.encode(self._op, self._by), self._time_ns)
         self._begin()

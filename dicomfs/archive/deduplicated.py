@@ -6,7 +6,12 @@ Each object carries, in the first free block of group 0009 *of that object* (cre
 DeduppedHash (xx11) and DeduppedType (xx12). An instance refers to its patient, study, series and image; an info
 object to the instances of its list. A hash is SHA-256 over the object's canonical form (RFC 8785), in which the
 order of values counts, before DeduppedHash and DeduppedType are added. To get an instance back, add to it what the
-objects that it refers to hold, and take the three attributes and their creator away (`rebuilt`).
+objects that it refers to hold, and take the format's attributes and their creator away (`rebuilt`).
+
+What a list tells of history is added after hashing too, so that an object has one hash: DeduppedReplace (xx14), the
+objects in whose place an object is; of an info object ReplaceDeduplicatedFile (xx15), the list that it superseded, and
+DeduppedDelete (xx13), the instances that were in earlier lists and are no more. A list's hash does not follow from the
+order of its instances.
 
 A BulkDataURI leads from where its document stands; in a hash it leads from the study's directory, so that an object
 has one hash wherever it is (`at_depth`).
@@ -34,6 +39,10 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 CREATOR: Final = "dedupped"
 REF, HASH, TYPE = 0x10, 0x11, 0x12
+DELETE, REPLACE, FILE = 0x13, 0x14, 0x15
+"""What tells history: DeduppedDelete, DeduppedReplace, ReplaceDeduplicatedFile."""
+_ADDED: Final = (HASH, TYPE, DELETE, REPLACE, FILE)
+"""No hash is made over these."""
 
 _URI: Final = '"BulkDataURI":"'
 _UPWARDS: Final = re.compile(rf"({_URI})(?:\.\./)+").sub
@@ -93,6 +102,14 @@ def objects(text: str, fields: Mapping[int, str] = _NONE) -> tuple[Object, ...]:
     cannot refer to anything, so it stays whole.
     """
     whole = elements(text, fields)
+    moved, rest = taken_apart(whole)
+    extracts = [_extract(kind, tuple(held.items())) for kind, held in moved.items()]
+    left = whole if free_block(whole) is None else rest
+    return *extracts, tagged("instance", left, [extract.hash for extract in extracts])
+
+
+def taken_apart(whole: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Return the elements that go into objects of their own, by the objects' types, and those that stay."""
     moved: dict[str, dict[str, str]] = {kind: {} for kind, _ in GROUPS}
     rest: dict[str, str] = {}
     for tag, element in whole.items():
@@ -101,9 +118,7 @@ def objects(text: str, fields: Mapping[int, str] = _NONE) -> tuple[Object, ...]:
             moved[kind][tag] = element
         if kind is None or tag in _KEPT:
             rest[tag] = element
-    extracts = [_extract(kind, tuple(held.items())) for kind, held in moved.items()]
-    left = whole if _free_block(whole) is None else rest
-    return *extracts, tagged("instance", left, [extract.hash for extract in extracts])
+    return moved, rest
 
 
 def at_depth(text: str, depth: int) -> str:
@@ -117,9 +132,40 @@ def from_study(text: str) -> str:
     return _UPWARDS("\\1", text)
 
 
-def info(hashes: Sequence[str]) -> Object:
-    """Return the object that stands for a list of instances with these hashes."""
-    return tagged("info", {}, hashes)
+def info(hashes: Iterable[str], deleted: Sequence[str] = (), superseded: str = "") -> Object:
+    """Return the object that stands for a list of instances with these hashes, in any order.
+
+    `deleted` are those of instances that are in none any more, `superseded` is the list in whose place this one is.
+    """
+    told = tagged("info", {}, sorted(hashes))
+    return _with(told, {DELETE: deleted, FILE: [superseded] if superseded else []})
+
+
+def replacing(one: Object, hashes: Sequence[str]) -> Object:
+    """Return an object that tells which others it replaced."""
+    return _with(one, {REPLACE: hashes})
+
+
+def _with(one: Object, added: Mapping[int, Sequence[str]]) -> Object:
+    """Return an object with what its hash does not tell; one that has no block of its own as it is."""
+    if not any(added.values()):
+        return one
+    held = elements(one.text)
+    digest = _strings([one.hash])
+    block = next((int(tag[4:6], 16) for tag, text in held.items() if text == digest and tag[6:] == f"{HASH:02X}"), None)
+    if block is None:
+        return one
+    held |= {_tag(block, number): _strings(hashes) for number, hashes in added.items() if hashes}
+    return one._replace(text=_text(held))
+
+
+def plain(one: Object) -> Object:
+    """Return an object without what it tells of history."""
+    held = elements(one.text)
+    digest = _strings([one.hash])
+    blocks = {tag[4:6] for tag, text in held.items() if tag[6:] == f"{HASH:02X}" and text == digest}
+    added = {f"0009{block}{number:02X}" for block in blocks for number in (DELETE, REPLACE, FILE)}
+    return one._replace(text=_text({tag: text for tag, text in held.items() if tag not in added}))
 
 
 def tagged(kind: str, held: dict[str, str], refs: Sequence[str] | None = None) -> Object:
@@ -127,7 +173,7 @@ def tagged(kind: str, held: dict[str, str], refs: Sequence[str] | None = None) -
 
     One with no free block in group 0009 is given as it is.
     """
-    block = _free_block(held)
+    block = free_block(held)
     if block is not None:
         if refs is not None:
             held = {**held, f"0009{block:04X}": _CREATOR_TEXT, _tag(block, REF): _strings(refs)}
@@ -140,7 +186,7 @@ def tagged(kind: str, held: dict[str, str], refs: Sequence[str] | None = None) -
         }
     else:
         digest = hashed(held)
-    return Object(kind, digest, "{" + ",".join([f'"{tag}":{held[tag]}' for tag in sorted(held)]) + "}")
+    return Object(kind, digest, _text(held))
 
 
 def hashed(held: Mapping[str, str]) -> str:
@@ -174,10 +220,15 @@ def _canonical_value(value: Json | Decimal) -> str:
 
 
 def _number(number: Decimal) -> str:
-    """Return a number as ECMAScript shows the double (Number::toString)."""
+    """Return a number as ECMAScript shows the double; with all its digits where it is none."""
     double = float(number)
     if not math.isfinite(double) or Decimal(repr(double)) != number:
         return str(number)
+    return shown_number(double)
+
+
+def shown_number(double: float) -> str:
+    """Return a finite number as ECMAScript shows it (Number::toString)."""
     if not double:
         return "0"
     sign, digits, exponent = Decimal(repr(double)).as_tuple()
@@ -228,24 +279,28 @@ def rebuilt(instance: Mapping[str, Json], known: Mapping[str, Mapping[str, Json]
 
 
 def _is_hash_of(instance: Mapping[str, Json], block: int) -> bool:
-    added = _tag(block, HASH), _tag(block, TYPE)
+    added = [_tag(block, number) for number in _ADDED]
     held = {tag: from_study(_dump(element)) for tag, element in instance.items() if tag not in added}
     told = instance.get(_tag(block, HASH))
     return isinstance(told, dict) and told.get("Value") == [hashed(held)]
 
 
 def _is_ours(tag: str, block: int) -> bool:
-    return tag == f"0009{block:04X}" or tag in (_tag(block, REF), _tag(block, HASH), _tag(block, TYPE))
+    return tag == f"0009{block:04X}" or tag in [_tag(block, number) for number in (REF, *_ADDED)]
 
 
 def _tag(block: int, element: int) -> str:
     return f"0009{block:02X}{element:02X}"
 
 
-def _free_block(held: Iterable[str]) -> int | None:
+def free_block(held: Iterable[str], last: int = 0xFF) -> int | None:
     """Return the first block of group 0009 that has neither a creator nor elements (PS3.5 7.8.1)."""
     taken = {int(tag[6:] if tag[4:6] == "00" else tag[4:6], 16) for tag in held if tag.startswith("0009")}
-    return next((block for block in range(0x10, 0x100) if block not in taken), None)
+    return next((block for block in range(0x10, last + 1) if block not in taken), None)
+
+
+def _text(held: Mapping[str, str]) -> str:
+    return "{" + ",".join([f'"{tag}":{held[tag]}' for tag in sorted(held)]) + "}"
 
 
 def _strings(values: Sequence[str]) -> str:

@@ -60,10 +60,10 @@ def delete(
     _require(selection, reason)
     if dry_run:
         with Archive.open(archive_path) as archive, archive.view() as view:
-            return _sums(view, _to_delete(view, selection))
+            return _sums(view, _to_delete(archive, view, selection))
     with writing(archive_path, "dicomfs delete", wait_s) as opened:
         changing = Changing(archive_path, opened, "delete", reason)
-        numbers = _to_delete(changing.view, selection)
+        numbers = _to_delete(changing.archive, changing.view, selection)
         done = _sums(changing.view, numbers)
         for ino in numbers:
             changing.delete(ino)
@@ -88,8 +88,9 @@ def restore(
     if version and len(selection.instances) != 1:
         raise UsageError("a version is one of one instance: name that by --sop-uid")
 
-    def plan(view: View) -> _Plan:
-        return (_version(view, selection, version) if version else _deleted(view, selection)), []
+    def plan(archive: Archive, view: View) -> _Plan:
+        found = versions(archive, view, selection)
+        return (_version(view, found, version) if version else _deleted(view, found)), []
 
     return _restore(archive_path, plan, reason, dry_run=dry_run, wait_s=wait_s)
 
@@ -101,26 +102,26 @@ def undo(archive_path: Path, seq: int, reason: str = "", *, dry_run: bool = Fals
     """
     _require(None, reason)
     return _restore(
-        archive_path, lambda view: _taken_out(view, seq), reason or f"undo {seq}", dry_run=dry_run, wait_s=wait_s
+        archive_path, lambda _, view: _taken_out(view, seq), reason or f"undo {seq}", dry_run=dry_run, wait_s=wait_s
     )
 
 
 def _restore(
-    archive_path: Path, plan: Callable[[View], _Plan], reason: str, *, dry_run: bool, wait_s: float
+    archive_path: Path, plan: Callable[[Archive, View], _Plan], reason: str, *, dry_run: bool, wait_s: float
 ) -> Changed:
     if dry_run:
         with Archive.open(archive_path) as archive, archive.view() as view:
-            back, left = plan(view)
+            back, left = plan(archive, view)
             done = _sums(view, [one.ino for one in back])
             done.left = left
             return done
     with writing(archive_path, "dicomfs restore", wait_s) as opened:
         changing = Changing(archive_path, opened, "restore", reason)
-        back, left = plan(changing.view)
+        back, left = plan(changing.archive, changing.view)
         done = _sums(changing.view, [one.ino for one in back])
         done.left = left
         for one in back:
-            changing.restore(one.ino, one.instead)
+            changing.restore(one.ino, one.instead or None)
         done.seq = changing.done(done.warnings.append)
     return done
 
@@ -149,8 +150,8 @@ def _is_shown(view: View, ino: int) -> bool:
     return view.instance_inode(ino).parent != tables.NOWHERE
 
 
-def _to_delete(view: View, selection: Selection) -> list[int]:
-    found = versions(view, selection)
+def _to_delete(archive: Archive, view: View, selection: Selection) -> list[int]:
+    found = versions(archive, view, selection)
     shown = [ino for ino in found if _is_shown(view, ino)]
     if not shown:
         raise NotFound(
@@ -163,11 +164,10 @@ def _to_delete(view: View, selection: Selection) -> list[int]:
 # What comes back ----------------------------------------------------------------------------------
 
 
-def _deleted(view: View, selection: Selection) -> list[_Back]:
+def _deleted(view: View, named: list[int]) -> list[_Back]:
     """Return the versions that were deleted last of each SOP Instance UID of which nothing is shown."""
     last: dict[str, int] = {}
     found: list[tuple[int, str, int]] = []
-    named = versions(view, selection)
     for ino in named:
         past = view.past(ino)
         if past is None or past.by:
@@ -184,14 +184,13 @@ def _deleted(view: View, selection: Selection) -> list[_Back]:
     return [_Back(ino, 0) for ino, uid, seq in found if seq == last[uid]]
 
 
-def _version(view: View, selection: Selection, text: str) -> list[_Back]:
+def _version(view: View, numbers: list[int], text: str) -> list[_Back]:
     """Return the version of an instance that this number, or this beginning of a SHA-256, stands for."""
-    numbers = versions(view, selection)
     text = text.lower()
     if text.isdecimal() and len(text) < _SHORTEST_DIGEST:
         chosen = numbers[int(text) - 1 : int(text)] if int(text) else []
     elif len(text) >= _SHORTEST_DIGEST and _DIGITS.issuperset(text):
-        chosen = [ino for ino in numbers if view.instance_inode(ino).sha256.hex().startswith(text)]
+        chosen = _with_digest(view, numbers, text)
     else:
         raise UsageError(
             f"'{text}' is no version: give its number, or the first {_SHORTEST_DIGEST} or more digits of its SHA-256"
@@ -205,6 +204,16 @@ def _version(view: View, selection: Selection, text: str) -> list[_Back]:
         raise Refused("this version is shown already")
     since = [] if past.by else _since(view, _uid(view, ino), past.seq)
     return [_Back(ino, since[0] if since else 0)]
+
+
+def _with_digest(view: View, numbers: list[int], beginning: str) -> list[int]:
+    """Return the versions whose SHA-256 begins so; of several that are the same file, the one shown or the last."""
+    found: dict[bytes, int] = {}
+    for ino in numbers:
+        digest = view.instance_inode(ino).sha256
+        if digest.hex().startswith(beginning) and not (digest in found and _is_shown(view, found[digest])):
+            found[digest] = ino
+    return list(found.values())
 
 
 def _taken_out(view: View, seq: int) -> _Plan:

@@ -9,6 +9,8 @@ the same bundle at once: the last rename wins, and the bytes are the same. `part
     keys of a series' bundle   ("metadata", 0) ("index", 0) ("instance", ino) ("dedup", ino)
     keys of a study's          ("study", 0) ("series", 0) ("metadata", 0) ("deduplicated", 0) ("list", 0): the same
                                list as ("deduplicated", 0), as it reads in the directory deduplicated/
+                               ("superseded", 0): the names of the lists in whose place it is, the latest first
+    keys of superseded lists'  ("list", number): those lists, in the same order
     key of the list's          ("studies", 0)
 
 What documents_omidb.py makes lies beside them: bundles of the kinds `omidb`, of a study, and `client`.
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.catalog import View
 
-VERSION: Final = 5
+VERSION: Final = 6
 """Rises when documents of the same archive change."""
 STUDIES: Final = 0
 """The number under which the list of all studies goes."""
@@ -96,6 +98,13 @@ def make_study(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
     from dicomfs.archive import documents_study
 
     documents_study.make(archive, cache, args[0])
+
+
+def make_superseded(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    """Make the bundle of the lists that the study of this number had before it was changed; raise as `make_study`."""
+    from dicomfs.archive import documents_superseded
+
+    documents_superseded.make(archive, cache, args[0])
 
 
 def make_studies(archive: Archive, cache: Path, _args: tuple[int, ...] = ()) -> None:

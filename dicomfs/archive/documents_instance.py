@@ -56,12 +56,22 @@ class Told(NamedTuple):
     """Patient, study, series, image and instance of the deduplicated format."""
     lasting: bool
     """Nothing was missing that may come back: the next bundle may take this over."""
+    earlier: tuple[int, ...] = ()
+    """The versions in whose place it is."""
+    replaced: tuple[tuple[str, ...], ...] = ((),) * 5
+    """The hashes of the objects in whose place each of its objects is."""
 
     def kept(self) -> bytes:
         """Return the record from which the next bundle and the study's are made, with the documents."""
         cuts = list(map(len, self.pieces))
-        objects = [(one.type, one.hash, len(deduplicated.at_depth(one.text, _LIST_DEPTH))) for one in self.objects]
-        return zlib.compress(json.dumps((cuts, self.query, objects, self.lasting)).encode(), 1)
+        objects = [
+            (one.type, one.hash, len(deduplicated.at_depth(one.text, _LIST_DEPTH)), replaced)
+            for one, replaced in zip(self._with_history(), self.replaced, strict=True)
+        ]
+        return zlib.compress(json.dumps((cuts, self.query, objects, self.lasting, self.earlier)).encode(), 1)
+
+    def _with_history(self) -> list[Object]:
+        return list(map(deduplicated.replacing, self.objects, self.replaced))
 
     def metadata(self) -> bytes:
         """Return its own metadata.gz, from which `Kept.pieces` come back."""
@@ -69,7 +79,7 @@ class Told(NamedTuple):
 
     def deduplicated(self) -> bytes:
         """Return its own deduplicated list, from which `Kept.objects` come back."""
-        texts = [deduplicated.info([self.own.hex()]).text, *(one.text for one in self.objects)]
+        texts = [deduplicated.info([self.own.hex()]).text, *(one.text for one in self._with_history())]
         return documents_gzip.member(deduplicated.at_depth(f"[{','.join(texts)}]", _LIST_DEPTH))
 
 
@@ -83,8 +93,9 @@ class Kept:
         held = json.loads(zlib.decompress(bundle.document(("kept", ino))))
         self._cuts: list[int] = held[0]
         self.query: str = held[1]
-        self._objects: list[tuple[str, str, int]] = held[2]
+        self._objects: list[tuple[str, str, int, list[str]]] = held[2]
         self.lasting: bool = held[3]
+        self.earlier: tuple[int, ...] = tuple(held[4])
 
     def pieces(self) -> tuple[str, ...]:
         """Return its JSON object, cut where the way from a document to its directory goes."""
@@ -92,18 +103,23 @@ class Kept:
         return tuple(text[start:end] for start, end in pairwise(accumulate(self._cuts, initial=1)))
 
     def objects(self) -> tuple[Object, ...]:
-        """Return patient, study, series, image and instance of the deduplicated format."""
+        """Return patient, study, series, image and instance of the deduplicated format, with their history."""
         text = documents_gzip.text(self._bundle.document(("dedup", self._ino)))
         end = len(text) - 1
         found: list[Object] = []
-        for kind, digest, length in reversed(self._objects):
+        for kind, digest, length, _ in reversed(self._objects):
             found.append(deduplicated.Object(kind, digest, deduplicated.from_study(text[end - length : end])))
             end -= length + 1
         return tuple(reversed(found))
 
     def references(self) -> list[tuple[str, str]]:
         """Return type and hash of the objects that it refers to."""
-        return [(kind, digest) for kind, digest, _ in self._objects[:-1]]
+        return [(kind, digest) for kind, digest, _, _ in self._objects[:-1]]
+
+    @property
+    def replaced(self) -> list[list[str]]:
+        """The hashes of the objects in whose place each of its objects is."""
+        return [hashes for *_, hashes in self._objects]
 
 
 def tell(archive: Archive, listed: Listed, to_directory: str) -> Told | None:

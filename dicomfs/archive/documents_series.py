@@ -18,21 +18,24 @@ from dicomfs.archive import (
     deduplicated,
     documents,
     documents_gzip,
+    documents_history,
     documents_instance,
     documents_query,
 )
 from dicomfs.archive.bundle import NO_HASH
 from dicomfs.archive.bundle_writing import BundleWriter, ListPiece
-from dicomfs.archive.documents_instance import Kept, Listed, Told
+from dicomfs.archive.documents_history import Earlier
+from dicomfs.archive.documents_instance import Kept, Told
 from dicomfs.errors import Damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.bundle import Bundle, Card, PieceKept
     from dicomfs.archive.catalog import Instance, Series, Study, View
+    from dicomfs.archive.documents_instance import Listed
     from dicomfs.archive.records import Attributes
 
 _PER_PIECE: Final = 64
@@ -53,14 +56,19 @@ class State(NamedTuple):
     stamp: str
     instances: tuple[Listed, ...]
     """In the order of its documents: by InstanceNumber, then by inode number."""
+    replaced: Mapping[int, tuple[int, ...]]
+    """The versions in whose place instances are."""
 
 
 def state(view: View, number: int) -> State:
     """Return a series as it is; raise NotFound."""
     series = view.series(number)
     instances = sorted(view.shown_instances(number), key=_order)
+    replaced = documents_history.history(view, series.study).replaced
     return State(
-        series, view.study(series.study), documents.series_stamp(view, number), tuple(map(_listed, instances))
+        series, view.study(series.study), documents.series_stamp(view, number),
+        tuple(map(documents_history.listed, instances)),
+        {one.ino: replaced[one.ino] for one in instances if one.ino in replaced},
     )  # fmt: skip
 
 
@@ -135,12 +143,6 @@ def taken_over(bundle: Bundle, kept: PieceKept, known: bytes) -> ListPiece:
     return ListPiece(known, documents_gzip.Piece(bundle.read(*kept.extent), kept.crc32, kept.length))
 
 
-def to_directory(found: State, name: str) -> str:
-    """Return the way from a study's directory to that of one of a series' instances."""
-    series = documents.directory_name(str(found.series.attributes.get("SeriesInstanceUID", "")))
-    return f"series/{documents.uri(series)}/instances/{documents.uri(name)}/"
-
-
 class _Maker:
     """One bundle in the making."""
 
@@ -154,8 +156,9 @@ class _Maker:
         self._writer = writer
         self._listed = {listed.ino: listed for listed in now.instances}
         self._cards: list[Card] = []
-        self._objects: dict[str, tuple[str, str]] = {}
-        """Type and text of what instances refer to, by hash."""
+        self._objects: dict[str, tuple[str, str, set[str]]] = {}
+        """Type and text of what instances refer to, by hash, and in whose place it is."""
+        self._earlier = Earlier(archive, before)
         self._first: Told | Kept | None = None
         self._end_s = monotonic() + _STAGE_S
         self._read = self._skipped = 0
@@ -180,8 +183,10 @@ class _Maker:
         self._writer.add_list("metadata", metadata)
         self._writer.add_list("index", index)
         self._writer.add(
-            ("objects", 0), json.dumps([(digest, *held) for digest, held in self._objects.items()]).encode()
+            ("objects", 0),
+            json.dumps([(digest, *held[:2], sorted(held[2])) for digest, held in self._objects.items()]).encode(),
         )
+        self._remember()
         self._writer.add(("query", 0), self._query().encode("utf-8", "replace"))
         self._writer.middle = middle(self._cards)
         return not self._skipped
@@ -199,16 +204,21 @@ class _Maker:
             return None
         self._read += 1
         listed = self._listed[ino]
-        told = documents_instance.tell(self._archive, listed, to_directory(self._now, listed.name))
+        place = documents_history.to_directory(self._now.series, listed.name)
+        told = documents_instance.tell(self._archive, listed, place)
         if told is None:
             self._add_card(documents_instance.damaged(listed), NO_HASH, ())
             return None
+        earlier = self._now.replaced.get(ino, ())
+        if earlier:
+            hashes = [self._earlier.of(one, self._before) for one in earlier]
+            told = told._replace(earlier=earlier, replaced=documents_history.replaced_by(told.objects, hashes))
         self._writer.add(("instance", ino), told.metadata())
         self._writer.add(("dedup", ino), told.deduplicated())
         self._writer.add(("kept", ino), told.kept())
         self._add_card(told.card, told.own, told.hashes)
-        for one in told.objects[:-1]:
-            self._objects.setdefault(one.hash, (one.type, one.text))
+        for one, replaced in zip(told.objects[:-1], told.replaced, strict=False):
+            self._objects.setdefault(one.hash, (one.type, one.text, set()))[2].update(replaced)
         return told
 
     def _kept(self, ino: int) -> Kept | None:
@@ -217,15 +227,28 @@ class _Maker:
         if before is None or card is None or card.damaged:
             return None
         kept = Kept(before, ino)
-        if not kept.lasting and not self._goes_on:
+        if (not kept.lasting and not self._goes_on) or kept.earlier != self._now.replaced.get(ino, ()):
             return None
         for kind in ("instance", "dedup", "kept"):
             self._writer.add((kind, ino), before.document((kind, ino)))
         self._add_card(card, *before.cards.hashes(ino))
         if any(hashed not in self._objects for _, hashed in kept.references()):
             for one in kept.objects()[:-1]:
-                self._objects.setdefault(one.hash, (one.type, one.text))
+                if one.hash not in self._objects:
+                    self._objects[one.hash] = (one.type, deduplicated.plain(one).text, set())
+        for (_, digest), replaced in zip(kept.references(), kept.replaced, strict=False):
+            self._objects[digest][2].update(replaced)
         return kept
+
+    def _remember(self) -> None:
+        """Write down the hashes of what was in the bundle before and is shown no more: the study's asks for them."""
+        before = self._before
+        gone: set[int] = set() if before is None else {ino for _, ino, _ in before.cards.names()}
+        gone = (gone | self._earlier.numbers) - self._listed.keys()
+        for ino in gone:
+            self._earlier.of(ino, before)
+        if gone:
+            self._writer.add(("past", 0), self._earlier.record(gone))
 
     def _add_card(self, card: Card, own: bytes, hashes: Iterable[bytes]) -> None:
         self._writer.add_card(card, own, hashes)
@@ -274,9 +297,3 @@ def number_order(attributes: Attributes, keyword: str) -> tuple[bool, int]:
 
 def _order(instance: Instance) -> tuple[tuple[bool, int], int]:
     return number_order(instance.attributes, "InstanceNumber"), instance.ino
-
-
-def _listed(instance: Instance) -> Listed:
-    held = instance.attributes
-    name = documents.directory_name(str(held.get("SOPInstanceUID", "")))
-    return Listed(instance.ino, name, instance.mtime_ns, str(held.get("SOPClassUID", "")))

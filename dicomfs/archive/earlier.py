@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from dicomfs.archive import as_of as moments
-from dicomfs.archive import states, tables
+from dicomfs.archive import settings, states, tables
 from dicomfs.archive.as_of import AsOf
 from dicomfs.archive.outcome import OnProgress, Progress
 from dicomfs.archive.states import State
@@ -27,6 +27,7 @@ def prepare(archive_path: Path, time_ns: int, on_progress: OnProgress | None = N
 
     A directory that it names is the caller's to discard, unless that process opens it.
     """
+    settings.read(archive_path)
     found, store = Earlier.open(archive_path, AsOf(time_ns), on_progress)
     store.close()
     private = found.state.directory if found.state.private else None

@@ -18,7 +18,8 @@ from dicomfs.archive.archive import MAX_HEADER, NO_BASE, Archive
 from dicomfs.archive.deriving import NewBlob, PutTogether, Withheld, put_together, reader
 from dicomfs.archive.parts import Parts
 from dicomfs.archive.splitting import Levels, Row
-from dicomfs.dicom.edit import Changes, Refused, Sought, affected, edit
+from dicomfs.dicom.edit import Changes, Refused, Sought, affected
+from dicomfs.dicom.edit_in_turn import edit_in_turn
 from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
 from dicomfs.store.recipe import BlobId, Recipe
@@ -86,10 +87,10 @@ class Editor:
         self._coded = archive.settings.codec != "none"
         self._bases: OrderedDict[bytes, header_bases.Base] = OrderedDict()
 
-    def edited(self, ino: int, changes: Changes) -> Edited | None:
-        """Do what the function of this name does."""
+    def edited(self, ino: int, *changes: Changes) -> Edited | None:
+        """Do what the function of this name does, with several changes one after another."""
         parts = Parts.open(self._archive, ino)
-        made = self._made(parts, changes)
+        made = self._made(parts, *changes)
         if made is None:
             return None
         base, body = self._header(ino, made)
@@ -115,9 +116,9 @@ class Editor:
         parts = Parts.open(self._archive, ino)
         return affected(parts.data, parts.part10, reader(parts), uids)
 
-    def _made(self, parts: Parts, changes: Changes) -> PutTogether | None:
+    def _made(self, parts: Parts, *changes: Changes) -> PutTogether | None:
         try:
-            pieces = edit(parts.data, parts.part10, reader(parts), changes)
+            pieces = edit_in_turn(parts.data, parts.part10, reader(parts), changes)
         except Refused as error:
             raise Withheld(error.reason) from error
         return None if pieces is None else put_together(parts, pieces, coded=self._coded)

@@ -3,7 +3,7 @@
     lock ─▶ select, plan ─▶ batches ─▶ editing_worker (a process each) ─▶ derivers, in order ─▶ changing ─▶ commit
 
 The choice is made under the writer's lock, so that nothing comes in between. Of each instance the writer keeps what the
-commit will hold, which is about 2 KB: its header's difference from its base, and its row.
+commit will hold, about 5 KB with the pages of the index: its header's difference from its base, and its rows.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class Done:
     edited: int = 0
     references: int = 0
     """Instances that refer to UIDs that were changed."""
+    referring: list[str] = field(default_factory=list)
+    """The SOP Instance UIDs of these."""
     unchanged: int = 0
     refused: list[tuple[str, str]] = field(default_factory=list)
     """SOP Instance UID, and why nothing is made of it."""
@@ -119,11 +121,10 @@ class _Running:
     def show(self, progress: OnProgress | None) -> Done:
         """Tell what would change."""
         counted: dict[int, Counter[tuple[str | None, str | None]]] = {}
-        for _, which, answer in self._answers(progress):
+        for member, which, answer in self._answers(progress):
+            self._count(member, which, changed=answer.changes is not None)
             if answer.changes is None:
-                self._count(which, changed=False)
                 continue
-            self._count(which, changed=True)
             for tag, before, after in answer.changes:
                 counted.setdefault(tag, Counter())[before, after] += 1
         for tag, values in sorted(counted.items()):
@@ -138,7 +139,7 @@ class _Running:
     def edit(self, changing: Changing, progress: OnProgress | None) -> Done:
         """Do it."""
         for member, which, answer in self._answers(progress):
-            self._count(which, changed=answer.edited is not None)
+            self._count(member, which, changed=answer.edited is not None)
             if answer.edited is not None:
                 if which == REFERS:
                     self._referring.append(member.ino)
@@ -150,9 +151,11 @@ class _Running:
             self._done.seq = changing.done(self._done.warnings.append)
         return self._done
 
-    def _count(self, which: str, *, changed: bool) -> None:
+    def _count(self, member: Member, which: str, *, changed: bool) -> None:
         if which == REFERS:
-            self._done.references += changed
+            if changed:
+                self._done.references += 1
+                self._done.referring.append(member.sop_instance_uid)
         elif changed:
             self._done.edited += 1
         else:
@@ -193,7 +196,7 @@ def put(changing: Changing, member: Member, made: Edited) -> None:
             new_stored += len(blob.stored)
     before = changing.view.instance(member.ino).attributes
     after = made.row.attributes.instance
-    keeps = _own_name(before) == _own_name(after)
+    keeps = own_name(before) == own_name(after)
     changing.replace(member.ino, made.row, new_bulk, new_stored, conflict=not member.current, keep_name=keeps)
 
 
@@ -203,7 +206,8 @@ def add(changing: Changing, blob: NewBlob) -> bool:
     return changing.writer.add_blob(BlobId(name), codec, length, stored, crc, checks)
 
 
-def _own_name(said: Mapping[str, str | int]) -> str:
+def own_name(said: Mapping[str, str | int]) -> str:
+    """Return the name that an instance would have if it were alone."""
     return PATIENTS.render_level(3, said, str(said["SOPInstanceUID"]))
 
 

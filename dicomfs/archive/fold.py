@@ -52,9 +52,9 @@ class Fold(LevelsFold):
         self._projects = ProjectFold(txn, held, seq, time_ns, self._tree)
         self._displaced: list[int] = []
 
-    def said(self, reason: str, edit: object, run: str) -> None:
-        """Take note of why the commit is made, of what was asked, and of the import that makes it."""
-        self._versions.said(reason, edit, run)
+    def said(self, reason: str, edit: object, run: str, merged: object) -> None:
+        """Take note of why the commit is made, what was asked, which import makes it, and what another archive knew."""
+        self._versions.said(reason, edit, run, merged)
 
     def directory(self, ino: int, identity: str, parent: int, name: str) -> None:
         """Add a directory under the name that was claimed for it."""
@@ -164,11 +164,30 @@ class Fold(LevelsFold):
         sop = tables.sop_key(str(row.attributes["SOPInstanceUID"]))
         self._versions.add(row.ino, sop, first=bool(row.replaces) or past.current)
         study = self.study_of(old.series)
+        self._projects.again(study)
         if not INSTANCE_KEYWORDS.issuperset(row.attributes):
             self.differs(study, row.attributes)
         self._sums.count(old.series, study, 1, old.size)
         self._versions.count(study, RESTORED)
         self.totals.count_earlier(-1, -old.size)
+
+    def superseded(self, ino: int, by: int) -> None:
+        """Take a version out in favour of another one, or say so of one that is shown no more."""
+        study, _ = self._displace(ino, by)
+        if study:
+            self._versions.count(study, REPLACED)
+        else:
+            self._versions.favour(ino, by)
+
+    def current(self, ino: int) -> None:
+        """Make an instance that is shown the current one of its SOP Instance UID."""
+        value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
+        if value is None:
+            return  # it was lost with a pack
+        series = tables.InstanceInode.parse(value).series
+        held = json.loads(self._txn.get(PAIR.pack(series, ino), db=self._tables["instance"]) or b"{}")
+        self._versions.add(ino, tables.sop_key(str(held.get("SOPInstanceUID", ""))), first=True)
+        self._sums.count(series, self.study_of(series), 0, 0)
 
     def renamed(self, ino: int, name: str) -> None:
         """Give a directory another name."""
@@ -250,7 +269,7 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
         floors.put(store, txn, told)
     for key in LEFT_OUT:
         records.setdefault(key, [])
-    fold.said(records["reason"] or "", records["edit"] or None, records["run"] or "")
+    fold.said(records["reason"] or "", records["edit"] or None, records["run"] or "", records["merged"] or None)
     for layout in records["layouts"]:
         fold.layout(*layout)
     mending.rename_projects(txn, store.index.tables, records)
@@ -266,7 +285,9 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
         ("instances", lambda *row: fold.instance(InstanceRow(*row))),
         ("folders", fold.folder),
         ("restored", lambda *row: fold.restored(RestoredRow(*row))),
+        ("superseded", fold.superseded),
         ("deleted", fold.deleted),
+        ("current", fold.current),
         ("restated", fold.restate),
         ("renamed", fold.renamed),
         ("links", fold.link),

@@ -87,6 +87,7 @@ class LayoutFold:
             return False  # it was lost with a pack
         inode = tables.InstanceInode.parse(value)
         if inode.parent == tables.NOWHERE:
+            self._tree.empty(parent)
             return False
         self._put(ino, inode, root, parent, name.encode())
         self._linked.add(ino)

@@ -54,6 +54,7 @@ class LevelsFold:
         """Say that instances of the study name this patient; the first is the study's own."""
         self._txn.put(PAIR.pack(patient, study), b"", db=self._tables["under"])
         self._txn.put(PAIR.pack(study, patient), b"", db=self._tables["study_patient"])
+        self._sums.touch_patients((patient,))
         value = self._txn.get(U64.pack(patient), db=self._tables["patient"])
         self._find(study, json.loads(value or b"{}"), ("PatientID", "PatientName"))
 

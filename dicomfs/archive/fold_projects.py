@@ -88,7 +88,7 @@ class ProjectFold:
         """Say that every instance up to a number is in a project if it belongs there."""
         state = self._state(root)
         if state is not None:
-            self._put(state._replace(through=through))
+            self._put(state._replace(through=through, again=()))
 
     def linked(self, ino: int, root: int) -> None:
         """Take up an instance that was linked below this root, if that is a project's."""
@@ -164,6 +164,13 @@ class ProjectFold:
             self._txn.put(U64.pack(shown), inode, db=self._tables["inode"])
             self._tree.claim(where, shown, name, CHILD.pack(DERIVED, old.size, old.mtime_ns, 0))
             self._tree.touch(where)
+
+    def again(self, study: int) -> None:
+        """Have live projects look again at a study of which an instance is shown that was there before."""
+        for root in self._roots():
+            state = self._state(root)
+            if state is not None and not state.frozen and state.through and study not in state.again:
+                self._put(state._replace(again=(*state.again, study)))
 
     def finish(self) -> None:
         """Write down which projects show other files now."""

@@ -19,7 +19,11 @@ class TreeFold:
         self._changed: dict[int, int] = {}
         self._emptied: set[int] = set()
         self.removed: list[tuple[int, str]] = []
-        """Directories and names under which readers may know what is not there any more."""
+        """Directories and names under which readers may know what is not there any more.
+
+        What is below a name of these is not named again.
+        """
+        self._gone: set[int] = set()
 
     def directory(self, ino: int, parent: int, name: str) -> None:
         """Add a directory under the name that was claimed for it."""
@@ -43,7 +47,11 @@ class TreeFold:
         if is_known:
             self.removed.append((parent, name.decode()))
         self.touch(parent)
-        self._emptied.add(parent)
+        self.empty(parent)
+
+    def empty(self, ino: int) -> None:
+        """Say that there may be nothing left in a directory."""
+        self._emptied.add(ino)
 
     def free(self, parent: int, ino: int, name: bytes) -> None:
         """Let others have a name that is kept for a node."""
@@ -74,6 +82,7 @@ class TreeFold:
     def finish(self) -> set[int]:
         """Give every directory with something new below it this commit's time; return them all."""
         self._settle()
+        self.removed = [(parent, name) for parent, name in self.removed if parent not in self._gone]
         touched: set[int] = set()
         for ino, new in self._changed.items():
             self._touch(ino, new, touched)
@@ -98,8 +107,10 @@ class TreeFold:
             if is_shown:
                 self._txn.delete(key, db=self._children)
                 self.removed.append((parent, name.decode()))
-                self._emptied.add(parent)
+                self.empty(parent)
+                self._gone.add(ino)
             else:
+                self._gone.discard(ino)
                 self.claim(parent, ino, name, CHILD.pack(DIRECTORY, 0, self._time_ns, 0))
             self.touch(parent, -1 if is_shown else 1)
             waiting.append(parent)

@@ -7,7 +7,10 @@ The parts of a commit's JSON that only archives that were changed have:
      "restated": [["series", [[number, attributes]]],
                   ["studies", [[number, patient, [patients], attributes, [modalities], mixed]]],
                   ["patients", [[number, attributes]]]],
-     "renamed": [[ino of a directory, name]]}
+     "renamed": [[ino of a directory, name]],
+     "superseded": [[ino, ino of the version in whose favour]],
+     "current": [ino],
+     "merged": {what another archive knew: merging_facts.py}}
 """
 
 import json
@@ -18,7 +21,9 @@ from dicomfs.archive.tables import NOWHERE, PAIR, TRIPLE, U64
 from dicomfs.errors import Damaged
 from dicomfs.store.index import Table, Transaction
 
-KEYS: Final = ("reason", "run", "edit", "deleted", "restored", "restated", "renamed")
+KEYS: Final = (
+    "reason", "run", "edit", "deleted", "restored", "restated", "renamed", "superseded", "current", "merged"
+)  # fmt: skip
 
 Counted: TypeAlias = dict[str, int]
 IMPORTED, REPLACED, LEFT, DELETED, RESTORED = COUNTS = ("imported", "replaced", "left", "deleted", "restored")
@@ -73,11 +78,14 @@ class VersionFold:
         self._seq = seq
         self._reason = self._run = ""
         self._edit: object = None
+        self._merged: list[object] = []
         self._studies: dict[int, Counted] = {}
 
-    def said(self, reason: str, edit: object, run: str) -> None:
-        """Take note of why the commit was made, of what was asked, and of the import that made it."""
+    def said(self, reason: str, edit: object, run: str, merged: object) -> None:
+        """Take note of why the commit was made, what was asked, which import made it, and what another archive knew."""
         self._reason, self._edit, self._run = reason, edit, run
+        if isinstance(merged, dict):
+            self._merged = [change for change in merged["changes"] if change[2] != "merge"]  # which nobody made
 
     def count(self, study: int, what: str) -> None:
         """Count an instance of a study, with which this was done."""
@@ -95,6 +103,12 @@ class VersionFold:
             return None
         self._txn.delete(U64.pack(ino), db=self._tables["past"])
         return decode(value)
+
+    def favour(self, ino: int, by: int) -> None:
+        """Say in whose favour a version is shown no more, of one that is not."""
+        past = self.take(ino)
+        if past is not None:
+            self.put(ino, past._replace(by=by))
 
     def is_current(self, ino: int, sop: bytes) -> bool:
         """Say whether an instance is the current one of its SOP Instance UID."""
@@ -154,6 +168,8 @@ class VersionFold:
             told["run"] = self._run
         if self._edit is not None:
             told["edit"] = self._edit
+        if self._merged:
+            told["merged"] = self._merged
         self._txn.put(U64.pack(self._seq), encode(told | _ordered(sums)), db=self._tables["log"])
 
 

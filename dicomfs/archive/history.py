@@ -85,7 +85,7 @@ def periods(archive: Archive, uid: str) -> list[Period]:
     """Return when which version of a SOP Instance UID was shown, in the order in which they came."""
     selection = Selection(instances=(uid,))
     with archive.view() as view:
-        numbers = versions(view, selection)
+        numbers = versions(archive, view, selection)
     known = frozenset(numbers)
     begun: dict[int, Event] = {}
     found: list[tuple[int, Event, Event | None, str]] = []
@@ -159,7 +159,7 @@ def _events(archive: Archive, asked: Asked) -> Iterator[Event]:
 def _of_studies(archive: Archive, selection: Selection) -> Iterator[Event]:
     """Yield what was done with the studies of what is named."""
     with archive.view() as view:
-        keys = studies(view, selection)
+        keys = studies(archive, view, selection)
 
     def found(view: View, after: int) -> Iterator[Event]:
         return _together(merge(*(view.events_of(key, after) for key in keys), key=_seq))
@@ -185,7 +185,7 @@ def _seq(event: Event) -> int:
 def _of_instances(archive: Archive, selection: Selection) -> Iterator[Event]:
     """Yield what was done with versions that are named."""
     with archive.view() as view:
-        known = frozenset(versions(view, selection))
+        known = frozenset(versions(archive, view, selection))
     for event in _of_studies(archive, selection):
         with archive.view() as view:
             did = _Did.of(view.records(event.seq), known)

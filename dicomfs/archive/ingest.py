@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,7 @@ from isal.isal_zlib import crc32
 
 from dicomfs.archive import archive as archives
 from dicomfs.archive import inputs as sources
-from dicomfs.archive import layouts, quarantine, tables
+from dicomfs.archive import layouts, quarantine, static_files, tables
 from dicomfs.archive.catalog import View
 from dicomfs.archive.changing import Changing
 from dicomfs.archive.claims import Claims
@@ -66,6 +67,8 @@ class ImportOptions:
     jobs: int | None = None
     dry_run: bool = False
     wait_s: float = 0.0
+    static_dicomweb: bool = False
+    """The paths are roots of static DICOMweb trees, of whose instances files are built."""
 
 
 def import_paths(
@@ -85,22 +88,36 @@ def import_paths(
     started = time.monotonic()
     results = Results(on_result, progress)
     jobs = options.jobs or os.cpu_count() or 1
-    if progress is not None:
+    if options.static_dicomweb:
+        static_files.require_trees(paths)
+    elif progress is not None:
         results.count_inputs(paths, archive_path, recursive=options.recursive)
-    found = sources.find(paths, archive_path, results.refuse, recursive=options.recursive)
     if options.dry_run:
-        dry_run(
-            archive_path, settings.codec, jobs, found, results, options.on_conflict,
-            restore_deleted=options.restore_deleted,
-        )  # fmt: skip
+        with _inputs(paths, archive_path, options, results) as found:
+            dry_run(
+                archive_path, settings.codec, jobs, found, results, options.on_conflict,
+                restore_deleted=options.restore_deleted,
+            )  # fmt: skip
     else:
         lock = WriterLock(archive_path / "lock", "dicomfs import", wait_s=options.wait_s)
         try:
-            _import(archive_path, settings.codec, jobs, found, results, options)
+            with _inputs(paths, archive_path, options, results) as found:
+                _import(archive_path, settings.codec, jobs, found, results, options)
         finally:
             lock.release()
     results.report.seconds = time.monotonic() - started
     return results.report
+
+
+def _inputs(
+    paths: Sequence[Path], archive_path: Path, options: ImportOptions, results: Results
+) -> AbstractContextManager[Iterator[Input]]:
+    if not options.static_dicomweb:
+        return nullcontext(sources.find(paths, archive_path, results.refuse, recursive=options.recursive))
+    from dicomfs.archive.static_import import StaticInputs  # which few imports need
+
+    place = None if options.dry_run else archive_path
+    return StaticInputs(paths, place, results.refuse, lambda: bool(results.report.stopped))
 
 
 def open_for_writing(archive_path: Path) -> Store:
@@ -185,8 +202,9 @@ class _Coordinator:
                     self._results.stop("interrupted: run the same command again to go on", rest)
         except DicomfsError as error:
             self._writer.abort()
-            self._results.drop_unsettled(str(error))
-            self._results.stop(str(error), rest)
+            reason = self._results.with_names(str(error))
+            self._results.drop_unsettled(reason)
+            self._results.stop(reason, rest)
         except BaseException:
             self._writer.abort()
             raise
@@ -213,7 +231,7 @@ class _Coordinator:
     def _commit(self) -> None:
         if self._writer.pending_bytes:
             self._records.run = self._run
-            self._fold.said("", None, self._run)
+            self._fold.said("", None, self._run, None)
             self._fold.finish("import", self._by)
             self._writer.commit(self._records.encode("import", self._by), self._time_ns)
             self._last_time_ns = self._time_ns

@@ -7,18 +7,29 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dicomfs.archive.outcome import Outcome
-from dicomfs.errors import UsageError
+from dicomfs.errors import DicomfsError, UsageError
 
 BATCH_FILES: Final = 64
 BATCH_BYTES: Final = 8 << 20
 
 
 class Input(NamedTuple):
-    """One file to read; `explicit` where it was named itself."""
+    """One file to read; `explicit` where it was named itself.
+
+    A file that was built for the import has the name that is `shown` for it, and `remarks` on how it was; it is removed
+    once it was read.
+    """
 
     path: str
     size: int
     explicit: bool
+    shown: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What users know it by."""
+        return self.shown or self.path
 
 
 BATCH_PATH_BYTES: Final = 8 << 10
@@ -95,10 +106,17 @@ def _entries(directory: str, refused: Refused) -> Iterator[os.DirEntry[str]]:
 
 
 def batches(inputs: Iterator[Input], note: Callable[[list[Input]], None]) -> Iterator[list[str]]:
-    """Group inputs into batches; `note` is told of each batch before it is given out."""
+    """Group inputs into batches; `note` is told of each before it is given out, and of one that is not any more."""
     batch: list[Input] = []
     size = path_bytes = 0
-    for one in inputs:
+    while True:
+        try:
+            one = next(inputs)
+        except StopIteration:
+            break
+        except DicomfsError:
+            note(batch)
+            raise
         batch.append(one)
         size += one.size
         path_bytes += len(one.path)

@@ -41,6 +41,12 @@ def _study(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
     documents.make_study(archive, cache, args)
 
 
+def _superseded(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
+    from dicomfs.archive import documents
+
+    documents.make_superseded(archive, cache, args)
+
+
 def _studies(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
     from dicomfs.archive import documents
 
@@ -75,6 +81,7 @@ JOBS: Final[Mapping[str, Make]] = {
     "picture": pictures.make,
     "series": _series,
     "study": _study,
+    "superseded": _superseded,
     "studies": _studies,
     "archive_index": _archive_index,
     "project_table": _project_table,
@@ -137,6 +144,6 @@ def _longest(archive: Archive, name: str, args: tuple[int, ...]) -> int:
     with archive.view() as view, contextlib.suppress(NotFound):
         if name == "picture":
             return view.instance(args[0]).size
-        if name in ("series", "study", "omidb"):
+        if name in ("series", "study", "superseded", "omidb"):
             return min(view.series(args[0]).size if name == "series" else view.study(args[0]).size, _REASONABLE)
     return 0

@@ -48,12 +48,19 @@ def mend(fold: Fold, txn: Transaction, held: Mapping[str, Table], records: _Rows
 
 def _rename(txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None:
     """Give each name that is taken the first of its candidates that is not."""
-    replaced = {_int(row[14]) for row in records["instances"]}
+    replaced = {_int(row[14]) for row in records["instances"]} | {_int(row[3]) for row in records["restored"]}
     named = [(row, 2, 3) for row in [*records["directories"], *records["folders"]]]
     named += [(row, 3, 4) for row in [*records["instances"], *records["derived"]]]
     named += [(row, 2, 3) for row in records["links"]]
+    named += [(row, 1, 2) for row in records["restored"]]
     for row, parent_at, name_at in named:
-        row[name_at] = _free(txn, held, _int(row[parent_at]), str(row[name_at]), str(row[0]), replaced)
+        mine = replaced | {_int(row[0])}
+        row[name_at] = _free(txn, held, _int(row[parent_at]), str(row[name_at]), str(row[0]), mine)
+    for row in records["renamed"]:
+        value = txn.get(U64.pack(_int(row[0])), db=held["inode"])
+        if value is not None:
+            parent = tables.DIRECTORY_INODE.unpack_from(value)[1]
+            row[1] = _free(txn, held, parent, str(row[1]), str(row[0]), {_int(row[0])})
 
 
 def rename_projects(txn: Transaction, held: Mapping[str, Table], records: _Rows) -> None:
@@ -62,12 +69,11 @@ def rename_projects(txn: Transaction, held: Mapping[str, Table], records: _Rows)
         row[1] = _free(txn, held, tables.ROOT_PROJECTS, str(row[1]), str(row[0]), set())
 
 
-def _free(
-    txn: Transaction, held: Mapping[str, Table], parent: int, name: str, identity: str, replaced: set[int]
-) -> str:
+def _free(txn: Transaction, held: Mapping[str, Table], parent: int, name: str, identity: str, mine: set[int]) -> str:
+    """Return the first candidate that nobody has, or one of these nodes, which give it up or have it already."""
     for candidate in candidates(name, identity):
         taken = txn.get(tables.name_key(parent, candidate.encode()), db=held["name"])
-        if taken is None or U64.unpack(taken)[0] in replaced:
+        if taken is None or U64.unpack(taken)[0] in mine:
             return candidate
     raise AssertionError("candidates never end")
 

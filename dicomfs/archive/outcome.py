@@ -30,6 +30,13 @@ class FileResult(NamedTuple):
     sha256: str
     sop_instance_uid: str
     explicit: bool = False
+    remarks: tuple[str, ...] = ()
+    """What is to be known of a file that was built for the import."""
+
+    @property
+    def told(self) -> str:
+        """The reason and the remarks."""
+        return "; ".join(filter(None, (self.reason, *self.remarks)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,8 @@ class ImportReport:
     """The signal that ended the run, or 0."""
     not_imported: int = 0
     """Conflicting files that were kept out although nobody asked for that."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """How many files were built for the import, and what is to be known of them."""
     warnings: list[str] = field(default_factory=list)
     """What is not as it should be though all files are there: a live project that could not be gone on with."""
     explicit_skipped: int = 0

@@ -19,7 +19,7 @@ import re
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dicomfs.archive import patterns, project_definition
+from dicomfs.archive import patterns, project_definition, tables
 from dicomfs.archive.list_dates import NoDay, period, plain
 from dicomfs.archive.spreadsheet_rows import Cell, Row, column_letters, rows
 from dicomfs.errors import UsageError
@@ -229,6 +229,8 @@ def _studies(view: View, keyword: str, wanted: str) -> Iterator[Study]:
     """Walk the studies with a value that is the same to the letter."""
     for key in sorted(view.studies_where(keyword, wanted)):
         study = view.study(key)
+        if not study.instances:
+            continue
         if keyword == "PatientID" or wanted in _values(view, study, keyword):
             yield study
 
@@ -241,11 +243,15 @@ def _named(view: View, study: Study, patient_id: str) -> Iterator[int]:
 
 
 def _values(view: View, study: Study, keyword: str) -> set[str]:
-    """Return what a study has of an attribute; its instances may say other things than it does."""
-    said = {str(study.attributes.get(keyword, ""))}
-    if study.mixed:
-        for series in view.series_of(study.key):
-            said.update(str(one.attributes.get(keyword, "")) for one in view.instances_of(series.key))
+    """Return what is shown of a study, as to of an attribute: its instances may say other things than it does."""
+    own = str(study.attributes.get(keyword, ""))
+    if not study.mixed:
+        return {own}
+    said: set[str] = set()
+    for series in view.series_of(study.key):
+        for ino in view.numbers_from(series.key, 0):
+            if view.instance_inode(ino).parent != tables.NOWHERE:
+                said.add(str(view.attributes_of(series.key, ino).get(keyword, own)))
     return said
 
 

@@ -107,7 +107,7 @@ class Making(Committing):
         if state.definition.deid:
             key = project_keys.read(self._path, state.root, state.definition.key)
         through = self.fold.next - 1
-        found = choose(self._archive, state.root, state.definition, state.through)
+        found = choose(self._archive, state.root, state.definition, state.through, state.again)
         if key:
             found = shuffled(self.view, found, key)
         members = walk(lambda: self.view, found, layout_of(state.definition))
@@ -122,8 +122,9 @@ class Making(Committing):
                 adding.link(one)
         if self._stop():
             through = state.through
-        if through != state.through or self.pending:
-            if through != state.through:
+        placed = through != state.through or (bool(state.again) and not self._stop())
+        if placed or self.pending:
+            if placed:
                 self.records.placed.append((state.root, through))
                 self.fold.placed(state.root, through)
             self.commit()

@@ -11,13 +11,14 @@ from dicomfs.archive.project_lists import ANY, from_stored, resolve
 from dicomfs.archive.query import chosen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from dicomfs.archive.archive import Archive
     from dicomfs.archive.catalog import View
     from dicomfs.archive.lacking import Lacking
     from dicomfs.archive.layout import Layout
     from dicomfs.archive.project_definition import Definition
+    from dicomfs.archive.query import Match
 
 
 class Chosen(NamedTuple):
@@ -28,18 +29,15 @@ class Chosen(NamedTuple):
     studies: int
 
 
-def choose(archive: Archive, root: int, definition: Definition, after: int = 0) -> Chosen:
-    """Find the instances past a number that belong to a project and are not in it; 8 bytes of memory for each."""
+def choose(archive: Archive, root: int, definition: Definition, after: int = 0, again: Collection[int] = ()) -> Chosen:
+    """Find the instances past a number, and all of some studies, that belong to a project and are not in it.
+
+    8 bytes of memory for each.
+    """
     series: dict[int, array[int]] = {}
     studies: set[int] = set()
     count = 0
-    within = _listed(archive, definition)
-    if after:
-        new = _studies_after(archive, after)
-        within = {study: within[study] if within is not None else [None] for study in new if _named(within, study)}
-        if not within:
-            return Chosen({}, 0, 0)
-    for match in chosen(archive, definition.where, within, after):
+    for match in _matches(archive, definition, after, again):
         assert match.instance is not None
         with archive.view() as view:
             if view.member(root, match.instance.ino) is not None:
@@ -48,6 +46,18 @@ def choose(archive: Archive, root: int, definition: Definition, after: int = 0) 
         studies.add(match.study.key)
         count += 1
     return Chosen(series, count, len(studies))
+
+
+def _matches(archive: Archive, definition: Definition, after: int, again: Collection[int]) -> Iterator[Match]:
+    within = _listed(archive, definition)
+    if not after:
+        yield from chosen(archive, definition.where, within)
+        return
+    new = _studies_after(archive, after)
+    for keys, past in ((sorted(again), 0), (sorted(new.difference(again)), after)):
+        named = {key: [None] if within is None else within[key] for key in keys if within is None or key in within}
+        if named:
+            yield from chosen(archive, definition.where, named, past)
 
 
 def shuffled(view: View, found: Chosen, key: bytes) -> Chosen:
@@ -71,10 +81,6 @@ def walk(views: Callable[[], View], found: Chosen, layout: Layout) -> Iterator[L
             return ino in wanted
 
         yield from in_order(views, series, 0, layout, is_wanted)
-
-
-def _named(within: dict[int, list[int | None]] | None, study: int) -> bool:
-    return within is None or study in within
 
 
 def _listed(archive: Archive, definition: Definition) -> dict[int, list[int | None]] | None:

@@ -71,6 +71,9 @@ class Records:
         self.edit: object = None
         self.deleted: list[int] = []
         self.restored: list[RestoredRow] = []
+        self.superseded: list[tuple[int, int]] = []
+        self.current: list[int] = []
+        self.merged: object = None
         self.restated: list[tuple[str, list[tuple[object, ...]]]] = []
         self.renamed: list[tuple[int, str]] = []
         self.instances: list[str] = []

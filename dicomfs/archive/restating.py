@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from dicomfs.archive import tables
-from dicomfs.archive.catalog import Study, View
+from dicomfs.archive.catalog import Series, Study, View
 from dicomfs.archive.fold_versions import RestatedStudy
 from dicomfs.archive.layout import PATIENTS
 from dicomfs.archive.layout_values import patient_identity
@@ -93,8 +93,14 @@ class _Restating:
         return found
 
     def _of_study(self, study: int) -> Iterator[_Shown]:
-        for series in self._view.series_of(study):
-            yield from self._of_series(series.key)
+        for series in self._view.all_series_of(study):
+            yield from self._of_series(series)
+
+    def _series_of(self, study: int) -> Iterator[Series]:
+        """Walk the series of which something is shown, which their sums say only when the commit is made."""
+        for series in self._view.all_series_of(study):
+            if self._of_series(series):
+                yield self._view.series(series)
 
     def _agreed(self, level: int, said: Said, instances: Iterable[_Shown]) -> Said:
         """Return what all these instances agree on, and otherwise what was said before."""
@@ -141,7 +147,7 @@ class _Restating:
         return self._agreed(_PATIENT, said, self._of_patient(number))
 
     def _of_patient(self, number: int) -> Iterator[_Shown]:
-        for study in self._view.studies_of(number):
+        for study in map(self._view.study, self._view.all_studies_of(number)):
             owner: dict[int, int] = {}
             for one in self._of_study(study.key):
                 if one.directory not in owner:
@@ -156,7 +162,7 @@ class _Restating:
     ) -> RestatedStudy | None:
         modalities: set[str] = set()
         mixed = len(owners) > 1
-        for one in self._view.series_of(study.key):
+        for one in self._series_of(study.key):
             held = series.get(one.key, one.attributes)
             modalities.update(
                 str(shown.own.get("Modality", held.get("Modality", ""))) for shown in self._of_series(one.key)
@@ -164,7 +170,7 @@ class _Restating:
             above = patients[owners[0]] | new | held
             mixed = mixed or any(_differs(shown.own, above) for shown in self._of_series(one.key))
         row = RestatedStudy(study.key, owners[0], owners, new, sorted(modalities - {""}), mixed)
-        if not study.instances:
+        if not any(True for _ in self._of_study(study.key)):
             return None
         before = RestatedStudy(
             study.key, study.patient, list(study.patients), study.attributes, list(study.modalities), study.mixed
@@ -194,7 +200,7 @@ class _Restating:
                     yield from self._rename(0, above, root, text, said)
                 if new_studies[key] != study.attributes:
                     yield from self._rename(1, below, above, uid, said)
-                for one in view.series_of(key):
+                for one in self._series_of(key):
                     new = new_series.get(one.key, one.attributes)
                     if new != one.attributes:
                         series_uid = str(one.attributes.get("SeriesInstanceUID", ""))

@@ -1,5 +1,7 @@
 """Give every input of an import its one result, in the order of the inputs, and count."""
 
+import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -59,16 +61,26 @@ class Results:
 
     def add(self, outcome: Outcome, reason: str, size: int, sha256: bytes, uid: str, *, settled: bool) -> None:
         """Give the current input its result; one that is not settled is told at the next commit."""
-        path, length, explicit = self._open.popleft()
-        result = FileResult(path, outcome, reason, size, sha256.hex(), uid, explicit)
+        source = self._open.popleft()
+        result = FileResult(source.name, outcome, reason, size, sha256.hex(), uid, source.explicit, source.remarks)
+        if source.shown:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(source.path)
         if settled and not self._waiting:
             self._tell(result)
         else:
             self._waiting.append((result, settled))
         self._done += 1
-        self._bytes_done += length
+        self._bytes_done += source.size
         if self._progress is not None:
             self._progress(Progress(self._done, self._total, self._bytes_done, self._bytes_total))
+
+    def with_names(self, message: str) -> str:
+        """Return a message with the names that users know in the place of those of files built for the import."""
+        for source in self._open:
+            if source.shown:
+                message = message.replace(source.path, source.shown)
+        return message
 
     def settle(self) -> None:
         """A commit was made: tell what waited for it."""
@@ -101,7 +113,7 @@ class Results:
         unread = list(self._open)
         self._open.clear()
         for source in chain(unread, rest):
-            self._tell(FileResult(source.path, Outcome.FAILED, NOT_READ, 0, "", "", explicit=source.explicit))
+            self._tell(FileResult(source.name, Outcome.FAILED, NOT_READ, 0, "", "", explicit=source.explicit))
 
     def _tell(self, result: FileResult) -> None:
         report = self.report
@@ -112,6 +124,7 @@ class Results:
             report.not_imported += 1
         if result.outcome is Outcome.SKIPPED and result.explicit:
             report.explicit_skipped += 1
+        report.remarks.update(result.remarks)
         if self.run is not None:
             self.run.add(result)
         if self._on_result is not None:

@@ -65,7 +65,8 @@ class Run:
 
     def add(self, result: FileResult) -> None:
         """Write what became of an input."""
-        source, outcome, reason, size, sha256, uid, _ = result
+        source, outcome, _, size, sha256, uid, _, _ = result
+        reason = result.told
         if not _ASCII(uid + reason + source):
             uid, reason, source = escaped(uid), escaped(reason), escaped(source)
         self._table.write(f"{outcome.value}\t{size}\t{sha256}\t{uid}\t{reason}\t{source}\n")

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dicomfs.archive import tables
+from dicomfs.archive.archive import Archive
 from dicomfs.archive.catalog import View
 from dicomfs.archive.lacking import Owners
+from dicomfs.archive.values import value_of
 from dicomfs.errors import NotFound, UsageError
 
 _KINDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -27,8 +29,8 @@ class Selection:
         return not (self.studies or self.series or self.instances)
 
 
-def versions(view: View, selection: Selection) -> list[int]:
-    """Return all versions of what is named, shown or not; 8 bytes and more of memory for each.
+def versions(archive: Archive, view: View, selection: Selection) -> list[int]:
+    """Return all versions of what is named, shown or not, in a view of an archive.
 
     Raise NotFound where one of the UIDs finds nothing, UsageError for what is no UID.
     """
@@ -45,7 +47,7 @@ def versions(view: View, selection: Selection) -> list[int]:
         if any(uids and uid not in uids for uids, uid in zip(named, said, strict=False)):
             continue
         for ino in numbers:
-            if not selection.patient_id or _is_of(view, study, ino, selection.patient_id, owners):
+            if not selection.patient_id or _is_of(archive, view, study, ino, selection.patient_id, owners):
                 found.append(ino)
                 for uids, uid in zip(missing, said, strict=False):
                     uids.discard(uid)
@@ -55,7 +57,7 @@ def versions(view: View, selection: Selection) -> list[int]:
         if uids:
             whose = " of this patient" if selection.patient_id else ""
             among = " among what else is named" if sum(map(bool, named)) > 1 else ""
-            raise NotFound(f"the archive has no {word} {min(uids)}{whose}{among}; nothing was done")
+            raise NotFound(f"the archive has no {word} {min(uids)}{whose}{among}")
     return sorted(found)
 
 
@@ -78,10 +80,10 @@ def _candidates(view: View, selection: Selection) -> Iterator[tuple[int, int, It
             yield study or 0, series, view.numbers_from(series, 0)
 
 
-def studies(view: View, selection: Selection) -> list[int]:
+def studies(archive: Archive, view: View, selection: Selection) -> list[int]:
     """Return the studies that are named, and those of the patient where no UID is, shown or not."""
     if not selection.is_empty:
-        found = {view.series(view.instance_inode(ino).series).study for ino in versions(view, selection)}
+        found = {view.series(view.instance_inode(ino).series).study for ino in versions(archive, view, selection)}
     else:
         named = view.studies_where("PatientID", selection.patient_id)
         found = {key for key in named if any(_has_id(view, one, selection) for one in view.study(key).patients)}
@@ -94,12 +96,11 @@ def _has_id(view: View, patient: int, selection: Selection) -> bool:
     return str(view.patient(patient).attributes.get("PatientID", "")) == selection.patient_id
 
 
-def _is_of(view: View, study: int, ino: int, patient_id: str, owners: dict[int, Owners]) -> bool:
+def _is_of(archive: Archive, view: View, study: int, ino: int, patient_id: str, owners: dict[int, Owners]) -> bool:
     """Say whether a version is of the patient with this ID."""
+    parent = view.instance_inode(ino).parent
+    if parent == tables.NOWHERE:  # its study may be another patient's by now
+        return value_of(archive, ino, "PatientID") == patient_id
     if study not in owners:
         owners[study] = Owners(view, view.study(study))
-    parent = view.instance_inode(ino).parent
-    if parent == tables.NOWHERE:
-        past = view.past(ino)
-        parent = tables.NOWHERE if past is None else past.parent
     return str(owners[study].of(view, parent).get("PatientID", "")) == patient_id

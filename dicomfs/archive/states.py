@@ -89,6 +89,13 @@ def states(archive_path: Path) -> list[Kept]:
     return sorted(found)
 
 
+def outdated(archive_path: Path, commits: Sequence[Known]) -> list[Kept]:
+    """Return the states that lead to where commits lay before, though they now lie so: drives that still use one need
+    its packs until they have another."""
+    true = _true(_home(archive_path), commits)
+    return [kept for kept in states(archive_path) if kept.directory.name not in true]
+
+
 def remove(directory: Path) -> bool:
     """Remove a state unless somebody uses it; say whether it is gone."""
     lock = _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,7 +151,7 @@ def use(archive_path: Path, commits: Sequence[Known], seq: int, on_progress: OnP
         return State(making, name, None, private=True)
     if making != found.directory:
         discard(making)
-    _sweep(home, commits)
+    _sweep(archive_path, commits)
     return found
 
 
@@ -270,11 +277,11 @@ def _true(home: Path, commits: Sequence[Known]) -> set[str]:
     return names.intersection(f"{seq}-{mark}" for seq, mark in marks.items())
 
 
-def _sweep(home: Path, commits: Sequence[Known]) -> None:
+def _sweep(archive_path: Path, commits: Sequence[Known]) -> None:
     """Remove what is of no use to anybody: states that are not true any more, and what was left half made."""
-    for name in set(_names(home)) - _true(home, commits):
-        remove(home / name)
-    for left in home.glob(".*"):
+    for kept in outdated(archive_path, commits):
+        remove(kept.directory)
+    for left in _home(archive_path).glob(".*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED_S:
                 discard(left)

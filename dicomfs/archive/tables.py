@@ -31,7 +31,7 @@ a directory's or an instance's number is its inode number.
     layout    u64 root                   JSON {"name", "template", "on", "through"}: every layout but `patients`
     link      u64 ino, u64 root          u64 directory, name: where a layout or project shows an instance
     given     u64 directory              u64: how many names a directory of a layout or project ever gave out
-    project   u64 root                   JSON {"directory", "definition", "on", "through", "changed"}
+    project   u64 root                   JSON {"directory", "definition", "on", "through", "changed", "again"}
     member    u64 root, u64 ino          u64 ino, reason: the file by which a project shows an instance, itself or
                                          derived; with a reason where it is withheld
     source    u64 derived ino            u64 ino, u64 root: the instance it was made of, and the project

@@ -49,6 +49,16 @@ class Totals(Share):
     earlier_bytes: int = 0
     modalities: dict[str, Share] = field(default_factory=dict)
 
+    @property
+    def shown(self) -> int:
+        """How many instances are shown."""
+        return self.instances - self.earlier
+
+    @property
+    def shown_bytes(self) -> int:
+        """How long the files are that are shown."""
+        return self.bytes_in - self.earlier_bytes
+
     def count_earlier(self, instances: int, size: int) -> None:
         """Count instances, of `size` bytes, that are shown no more."""
         self.earlier += instances

@@ -34,6 +34,7 @@ _COMMANDS = {
     "reindex": "reindexing",
     "layout": "layouts",
     "project": "projects",
+    "merge": "merging",
     "attach": "attaching",
     "attachments": "attaching",
     "render": "rendering",

@@ -143,7 +143,7 @@ def restore_command(
     elif dry_run:
         write(f"would restore {_what(done)}")
     else:
-        write(f"restored {_what(done)}{f', in commit {done.seq}' if done.seq else ''}")
+        write(f"restored {_what(done)}, in commit {done.seq}" if done.seq else "restored nothing")
     return 1 if done.left else 0
 
 

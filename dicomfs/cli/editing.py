@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from dicomfs.archive.editing_plan import Asked
-    from dicomfs.archive.editing_run import Done
+    from dicomfs.archive.editing_run import Done, Options
     from dicomfs.archive.editing_selection import Selection
     from dicomfs.cli.terminal import Json
 
@@ -160,7 +160,8 @@ def edit_command(
     options = Options(reason=reason, dry_run=dry_run, skip_refused=skip_refused, jobs=jobs or 0, wait_s=wait_s)
     try:
         if file is not None:
-            _require_nothing_else(settings, emptied, removed, targets)
+            if settings or emptied or removed or any(value is not None for value in targets.values()):
+                raise click.UsageError("--replace-with is done alone; edit the instance in a second command")
             done = _replace(archive, selection, file, options, set_uids=set_uids)
         else:
             if set_uids:
@@ -169,7 +170,7 @@ def edit_command(
             with progress_bar("looking" if dry_run else "editing") as progress:
                 done = edit_instances(archive, selection, asked, options, progress)
     except KeyboardInterrupt:
-        raise Interrupted("nothing was changed") from None
+        raise Interrupted("an edit is done as a whole or not at all; run the same command again") from None
     left = bool(done.refused) and not skip_refused
     if as_json:
         write_json(_json(done))
@@ -197,18 +198,9 @@ def _asked(
     )  # fmt: skip
 
 
-def _require_nothing_else(*others: object) -> None:
-    *lists, targets = others
-    assert isinstance(targets, dict)
-    if any(lists) or any(value is not None for value in targets.values()):
-        raise click.UsageError("--replace-with is done alone; edit the instance in a second command")
-
-
-def _replace(archive: Path, selection: Selection, file: Path, options: object, *, set_uids: bool) -> Done:
+def _replace(archive: Path, selection: Selection, file: Path, options: Options, *, set_uids: bool) -> Done:
     from dicomfs.archive.editing_file import replace_with
-    from dicomfs.archive.editing_run import Options
 
-    assert isinstance(options, Options)
     return replace_with(archive, selection, file, options, set_uids=set_uids)
 
 
@@ -218,6 +210,7 @@ def _json(done: Done) -> Json:
         "chosen": done.chosen,
         "edited": done.edited,
         "references": done.references,
+        "referring": done.referring,
         "unchanged": done.unchanged,
         "refused": [{"SOPInstanceUID": uid, "reason": reason} for uid, reason in done.refused],
         "uids": done.uids,
@@ -244,6 +237,11 @@ def _print(done: Done, *, dry_run: bool, left: bool) -> None:
         note(warning)
     if done.lines:
         _print_table(done)
+    if dry_run:
+        for uid in done.referring[:_TOLD]:
+            write(f"refers to what gets another UID: {uid}")
+        if len(done.referring) > _TOLD:
+            write(f"and {len(done.referring) - _TOLD:,} more; --json tells all")
     changed = done.edited + done.references
     parts = [counted(done.edited, "instance")]
     if done.references:

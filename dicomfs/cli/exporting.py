@@ -47,6 +47,14 @@ if TYPE_CHECKING:
     is_flag=True,
     help="With what a de-identified project keeps private: who is who, and quarantine.",
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["part10", "static-dicomweb"]),
+    default="part10",
+    show_default=True,
+    help="What to write: files of the drive, or a tree for static-wado's tools.",
+)
 @click.option("--flatten", is_flag=True, help="No directories: all files are named by SOP Instance UID.")
 @click.option(
     "--manifest", is_flag=True, help="Add manifest.sha256, the hashes of all files; a ZIP file always has it."
@@ -64,6 +72,7 @@ def export_command(
     layout: str,
     project: str | None,
     private_tables: bool,
+    form: str,
     flatten: bool,
     manifest: bool,
     verbose: bool,
@@ -81,6 +90,11 @@ def export_command(
     everything, or the studies that are found. Its documents change with the archive, so what differs in size or
     time is written anew there. --layout NAME with --all does the same for a layout of `dicomfs layout`, and
     --layout patients/NAME for one directory.
+
+    --format static-dicomweb writes the studies that are found as static-wado (RadicalImaging's Static-DICOMweb) has
+    them: frames, metadata, queries, thumbnails, and the deduplicated lists with its hashes. Written to the same
+    directory again, it brings that up to date: what differs is written anew, what the archive has no more is removed,
+    superseded lists 24 hours later. Studies there that another archive or program wrote are left alone.
 
     --project writes the directory of a project, as the drive has it below projects/. What a de-identified project keeps
     private is left out, so that it can be handed over; --private-tables writes it too, readable by you alone.
@@ -104,6 +118,7 @@ def export_command(
       dicomfs export --all --output /backup/plain
       dicomfs export --all --as-of 2026-01-31T12:00:00Z --output /backup/january
       dicomfs export --all --layout dicomweb --output /srv/www/dicomweb
+      dicomfs export --all --format static-dicomweb --output /srv/dicomweb
       dicomfs export --all --layout icore --output /media/usb --manifest
       dicomfs export --study-uid 1.2.3 --zip study.zip
       dicomfs export --project heads --zip heads.zip
@@ -127,6 +142,11 @@ def export_command(
         raise click.UsageError("--private-tables is for projects")
     if layout not in ("patients", "dicomweb") and not everything:
         raise click.UsageError(f"--layout {layout} takes --all: parts are written of patients and dicomweb alone")
+    if form != "part10" and (project is not None or layout != "patients" or flatten or manifest or target):
+        raise click.UsageError(
+            f"--format {form} takes --output, --all, --study-uid, --series-uid and --patient-id, and writes a tree of"
+            " its own: leave out --project, --layout, --flatten, --manifest and --zip"
+        )
     if (output is None) == (target is None):
         raise click.UsageError("say where to write: --output DIR or --zip FILE")
     from dicomfs.archive.query import Level, Query
@@ -137,7 +157,9 @@ def export_command(
     listener = _Listener(verbose=verbose, as_json=as_json)
     with open_archive(archive, as_of) as opened:
         try:
-            if project is not None:
+            if form != "part10":
+                report = _export_static(opened, where, query, listener)
+            elif project is not None:
                 report = _export_view(opened, where, _project(opened, project), None, listener)
             elif layout == "patients":
                 report = _export(opened, where, query, listener, flatten=flatten)
@@ -148,14 +170,15 @@ def export_command(
             raise Interrupted("no ZIP file was written" if target else gone) from None
     if as_json:
         _print_json(report, listener.kept)
-    elif report.files or report.stopped:
+    elif report.files or report.removed or report.stopped:
         write(
             f"{counted(report.files, 'file')}: {report.written:,} written ({size_text(report.bytes_written)}),"
             f" {report.present:,} present, {report.failed:,} failed"
+            + (f", {report.removed:,} removed" if report.removed else "")
         )
     if report.stopped:
         note(f"stopped: {report.stopped}; once that is solved, run the same command again to go on")
-    elif not report.files:
+    elif not report.files and not report.removed:
         note("nothing matches")
     return 0 if report.files and not report.failed and not report.stopped else 1
 
@@ -235,6 +258,15 @@ def _export_view(archive: Archive, where: _Where, view: str, query: Query | None
         )  # fmt: skip
 
 
+def _export_static(archive: Archive, where: _Where, query: Query, listener: _Listener) -> ExportReport:
+    from dicomfs.export_static import export_static
+
+    assert where.output is not None
+    with progress_bar("exporting") as progress:
+        hear = listener.hear if progress is None else _progressing(listener, progress, 0, 0)
+        return export_static(archive, where.output, query, on_result=hear)
+
+
 def _found(archive: Archive, query: Query) -> tuple[int, int]:
     """Return how many files and bytes a query finds, more or less: whole series are counted."""
     from dicomfs.archive.query import Level, Query, matches
@@ -252,7 +284,7 @@ def _shown(archive: Archive, view: str) -> tuple[int, int]:
     with archive.view() as opened:
         if view in {state.name for state in opened.layouts()}:
             totals = opened.totals()
-            return totals.instances, totals.bytes_in
+            return totals.shown, totals.shown_bytes
     return 0, 0
 
 
@@ -277,6 +309,7 @@ def _print_json(report: ExportReport, kept: list[FileResult]) -> None:
             "written": report.written,
             "present": report.present,
             "failed": report.failed,
+            "removed": report.removed,
             "bytes_written": report.bytes_written,
             "stopped": report.stopped,
             "files": [

@@ -40,6 +40,14 @@ _KILLED = 128
     "--skip-duplicates", is_flag=True, help="The same as --on-conflict skip; equal files are never imported twice."
 )
 @click.option(
+    "--format",
+    "form",
+    type=click.Choice(["dicom", "static-dicomweb"]),
+    default="dicom",
+    show_default=True,
+    help="What the paths hold: DICOM files, or roots of static DICOMweb trees.",
+)
+@click.option(
     "--restore-deleted", is_flag=True, help="Take in again what was deleted from the archive and is among the files."
 )
 @click.option("--dry-run", is_flag=True, help="Tell what would become of each file, and change nothing.")
@@ -56,6 +64,7 @@ def import_command(
     recursive: bool,
     on_conflict: OnConflict | None,
     skip_duplicates: bool,
+    form: str,
     restore_deleted: bool,
     dry_run: bool,
     jobs: int | None,
@@ -86,9 +95,15 @@ def import_command(
 
     ARCHIVE/runs/<time>/ has a table of all of them.
 
+    With --format static-dicomweb the paths are directories as static-wado-creator, create-dicomweb and `dicomfs export`
+    write them. Files are built of metadata and frames, and say that they were rebuilt; where a tree keeps the original
+    file, that is imported. Text and values that those programs write wrongly are put right where that is certain. An
+    instance whose pixels they lost is refused, and so counts as failed; one that was rejected there is skipped.
+
     \b
     Examples:
       dicomfs import -a /srv/archive /media/cdrom scan.dcm
+      dicomfs import --format static-dicomweb /srv/dicomweb
       dicomfs import --on-conflict error --json /data/new
       find /pool -newer stamp -type f -print0 | xargs -0 dicomfs import
 
@@ -112,6 +127,7 @@ def import_command(
         jobs=jobs,
         dry_run=dry_run,
         wait_s=wait_s,
+        static_dicomweb=form == "static-dicomweb",
     )
     listener = _Listener(options.on_conflict, verbose=verbose, as_json=as_json)
     try:
@@ -155,7 +171,7 @@ class _Listener:
             self.kept.append(result)
         elif self._verbose or self._told < _TOLD:
             self._told += 1
-            reason = f": {result.reason}" if result.reason else ""
+            reason = f": {result.told}" if result.told else ""
             note(f"{result.outcome}: {result.source}{reason}")
         else:
             self._untold += 1
@@ -192,11 +208,12 @@ def _json(report: ImportReport, kept: list[FileResult]) -> Json:
         "stopped": report.stopped,
         "interrupted": report.interrupted,
         "warnings": [*report.warnings],
+        "remarks": dict(report.remarks),
         "files": [
             {
                 "source": result.source,
                 "outcome": result.outcome.value,
-                "reason": result.reason,
+                "reason": result.told,
                 "size": result.size,
                 "sha256": result.sha256,
                 "SOPInstanceUID": result.sop_instance_uid,
@@ -217,6 +234,8 @@ def _print(report: ImportReport, *, dry_run: bool) -> None:
         rate = f" at {size_text(int(report.bytes_in / report.seconds))}/s" if report.seconds and report.bytes_in else ""
         stored = f"{size_text(report.bytes_in)} in, {size_text(report.bytes_stored)} stored"
         write(f"{line}; {stored}, {report.seconds:.1f} s{rate}")
+    for remark, number in report.remarks.most_common():
+        write(f"{number:,} times: {remark}")
     for warning in report.warnings:
         note(warning)
     if report.interrupted:

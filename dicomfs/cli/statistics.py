@@ -28,8 +28,8 @@ def stats_command(*, archive: Path, as_of: str | None, output_format: str, as_js
 
     Bytes in are the sizes of all files imported. Deduplication saved the pixel data and large values
     that were in the archive already; compression saved the rest of the difference to bytes stored.
-    Earlier versions of replaced files count as well: they are still there. With --as-of, what packs and
-    index take on the disk, and how much is in quarantine, are nevertheless those of now.
+    Earlier versions count there, and for each modality, as what was replaced or deleted is still kept.
+    With --as-of, what packs and index take on the disk, and how much is in quarantine, are those of now.
 
     \b
     Examples:
@@ -53,6 +53,8 @@ def _json(found: Statistics) -> Json:
         "studies": totals.studies,
         "series": totals.series,
         **_share_json(totals),
+        "instances": totals.shown,
+        "earlier_versions": {"instances": totals.earlier, "bytes_in": totals.earlier_bytes},
         "modalities": {name: _share_json(share) for name, share in sorted(totals.modalities.items())},
         "commits": found.commits,
         "packs": found.packs,
@@ -76,8 +78,11 @@ def _print(found: Statistics) -> None:
     totals = found.totals
     write(
         f"{counted(totals.patients, 'patient')}, {counted(totals.studies, 'study', 'studies')},"
-        f" {counted(totals.series, 'series', 'series')}, {counted(totals.instances, 'instance')}"
+        f" {counted(totals.series, 'series', 'series')}, {counted(totals.shown, 'instance')}"
     )
+    if totals.earlier:
+        earlier = counted(totals.earlier, "file")
+        write(f"{'earlier versions':<24}{size_text(totals.earlier_bytes):>12}  {earlier}, replaced or deleted and kept")
     write(f"{'bytes in':<24}{size_text(totals.bytes_in):>12}")
     write(f"{'saved by deduplication':<24}{size_text(totals.saved_by_deduplication):>12}")
     write(f"{'saved by compression':<24}{_signed(totals.saved_by_compression):>12}")

@@ -7,7 +7,6 @@ Linear in the length of the header and in the number of fragments.
 """
 
 from collections.abc import Callable
-from struct import pack
 from typing import Final
 
 from dicomfs.dicom import deid_pixels
@@ -18,22 +17,20 @@ from dicomfs.dicom.deid_profile import FULL_DATES, MODIFIED_DATES, RETAIN_UIDS, 
 from dicomfs.dicom.deid_pseudonyms import Pseudonyms
 from dicomfs.dicom.deid_rules import PATIENT_ID, PATIENT_NAME, rules_of
 from dicomfs.dicom.dictionary import is_standard_uid
-from dicomfs.dicom.encoding import EXPLICIT_LITTLE, Data
+from dicomfs.dicom.encoding import Data
+from dicomfs.dicom.file_meta import beginning
 from dicomfs.dicom.model_elements import DataSet, Elements
-from dicomfs.dicom.part10 import PREAMBLE, Part10
+from dicomfs.dicom.part10 import Part10
 from dicomfs.dicom.pieces import Form, Piece, Range, joined
 from dicomfs.dicom.refusal import Refused
 from dicomfs.dicom.representation import text
 
 __all__ = ["Profile", "Pseudonyms", "Range", "Refused", "deidentify"]
 
-IMPLEMENTATION_CLASS_UID: Final = "2.25.129550648949205800446829789957196636263"
-IMPLEMENTATION_VERSION_NAME: Final = "DICOMFS"
 _LONGEST: Final = 1024
 """So much of a value is looked at to tell what kind of object it is."""
 _CHARACTER_SET: Final = character_set(b"")
 _CODED: Final = {SOP_CLASS_UID: "UI", SOP_INSTANCE_UID: "UI"}
-_FORM: Final = Form(EXPLICIT_LITTLE)
 
 
 def deidentify(
@@ -65,10 +62,12 @@ def deidentify(
     form = Form(encoding)
     written = deid_pixels.pixels(data, elements, part10.encoding, syntax, form, read)
     written |= _said(form, identity, profile, pseudonyms)
+    if not is_standard_uid(sop_class):
+        raise Refused("its SOP class is none that is known")
     transformation = Transformation(data, read, form, rules_of(profile), identity, pseudonyms)
     pieces = transformation.instance(outermost, written)
     new_uid = transformation.uid(sop_instance, retained=RETAIN_UIDS in profile.options)
-    return joined([_beginning(sop_class, new_uid, syntax), *pieces])
+    return joined([beginning(sop_class, new_uid, syntax), *pieces])
 
 
 def _understood(data: Data, part10: Part10) -> DataSet:
@@ -105,21 +104,3 @@ def _said(form: Form, identity: str, profile: Profile, pseudonyms: Pseudonyms) -
         0x00120064: form.sequence(0x00120064, codes),
         0x00280303: [form.element(0x00280303, "CS", longitudinal)],
     }
-
-
-def _beginning(sop_class: str, sop_instance: str, syntax: str) -> bytes:
-    """Return preamble and meta information (PS3.10 7.1)."""
-    if not is_standard_uid(sop_class):
-        raise Refused("its SOP class is none that is known")
-    rest = b"".join(
-        _FORM.element(tag, vr, value)
-        for tag, vr, value in (
-            (0x00020001, "OB", b"\0\1"),
-            (0x00020002, "UI", sop_class.encode("ascii")),
-            (0x00020003, "UI", sop_instance.encode("ascii", "replace")),
-            (0x00020010, "UI", syntax.encode("ascii")),
-            (0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-            (0x00020013, "SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
-        )
-    )
-    return b"\0" * PREAMBLE + b"DICM" + _FORM.element(0x00020000, "UL", pack("<I", len(rest))) + rest

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dicomfs.archive.names import possible
 from dicomfs.errors import NotFound
 from dicomfs.vfs import omidb as omidbs
-from dicomfs.vfs import xattrs
+from dicomfs.vfs import omidb_numbers, xattrs
 from dicomfs.vfs.archive_index import NAME as INDEX
 from dicomfs.vfs.archive_index import ArchiveIndex
 from dicomfs.vfs.node import FIRST_CLAIMED, NOTHING, ROOT, Attributes, Changes, Entry, INode, OpenFile
@@ -64,7 +64,7 @@ class Catalog:
             return None
         if name == INDEX and parent in self.index.roots:
             return self.index.of(parent)
-        if name == omidbs.NAME and parent in self.omidb.roots:
+        if name == omidb_numbers.NAME and parent in self.omidb.roots:
             return self.omidb.of(parent)
         with self._archive.view() as view:
             if self._is_out(view, parent):

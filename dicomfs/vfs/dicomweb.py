@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicomfs.archive.documents import directory_name
 from dicomfs.errors import NotFound
-from dicomfs.vfs import web_bulk, web_changes
+from dicomfs.vfs import web_bulk, web_changes, web_superseded
 from dicomfs.vfs import web_instance as instances
 from dicomfs.vfs import web_numbers as web
 from dicomfs.vfs.node import (
@@ -40,6 +40,7 @@ STUDIES: Final = b"studies"
 _FIRST_CHILD: Final = 64
 """Cookies below this are of fixed names; those of studies, series and instances are their numbers."""
 _ALL: Final = Node(web.ALL, 0, web.DIRECTORY, 0)
+_SUPERSEDED: Final = (web.ALL, web.HASHED)
 
 
 class DicomWeb(NoXattrs):
@@ -89,6 +90,8 @@ class DicomWeb(NoXattrs):
         """Return a node as it is now; `said` is what else its inode number says."""
         if (family, kind) in DIRECTORIES:
             return self._directory(web.inode(family, number, kind), self._mtime(view, family, number))
+        if (family, kind) == _SUPERSEDED:
+            return web_superseded.attributes(self._shelf, view, said)
         if (family, kind & ~PLAIN) in DOCUMENTS:
             return self._document(view, family, number, kind)
         if family in (web.STUDY, web.SERIES) and kind == web.POSTER:
@@ -165,10 +168,10 @@ class DicomWeb(NoXattrs):
     def _child(self, view: "View", node: Node, name: bytes) -> Attributes | None:
         """Return a study, series or instance by its directory's name, or what has its name with `.gz`."""
         if node.kind == web.DEDUPLICATED:
-            held = self._shelf.study(view, node.number)
-            if name == f"{held.bundle.name}.gz".encode() and held.bundle.name:
+            bundle = self._shelf.study(view, node.number).bundle
+            if name == f"{bundle.name}.gz".encode() and bundle.name:
                 return self._document(view, web.STUDY, node.number, web.HASHED)
-            return None
+            return web_superseded.lookup(self._shelf, view, node.number, name)
         if node.kind == web.DEDUPLICATED_INSTANCES:
             stem = name.removesuffix(b".gz")
             ino = self._instance_of_study(view, node.number, stem) if stem != name else None
@@ -273,6 +276,8 @@ class DicomWeb(NoXattrs):
     def open(self, ino: INode) -> OpenFile:
         """Open a file; wait as long as it takes."""
         node = web.node(ino)
+        if (node.family, node.kind) == _SUPERSEDED:
+            return waited(lambda: self._open_superseded(node))
         if (node.family, node.kind & ~PLAIN) in DOCUMENTS:
             return waited(lambda: self._open_document(ino, node))
         if node.family == web.INSTANCE:
@@ -284,6 +289,8 @@ class DicomWeb(NoXattrs):
     def open_ready(self, ino: INode) -> OpenFile | None:
         """Open a file if nothing has to be waited for, return None where a thread may open it; raise NotReady."""
         node = web.node(ino)
+        if (node.family, node.kind) == _SUPERSEDED:
+            return self._open_superseded(node)
         if (node.family, node.kind & ~PLAIN) in DOCUMENTS:
             return None if node.kind & PLAIN else self._open_document(ino, node)
         if node.family == web.INSTANCE:
@@ -299,6 +306,10 @@ class DicomWeb(NoXattrs):
         if middle % web.ARGUMENTS != node.argument:
             raise Stale(f"the picture with inode number {ino} stands for something else")
         return Node(web.INSTANCE, middle, web.THUMBNAIL, 0)
+
+    def _open_superseded(self, node: Node) -> OpenFile:
+        with self._archive.view() as view:
+            return web_superseded.open_file(self._shelf, view, node)
 
     def _open_document(self, ino: INode, node: Node) -> OpenFile:
         with self._archive.view() as view:

@@ -32,7 +32,7 @@ from dicomfs.vfs.node import (
     waited,
 )
 from dicomfs.vfs.omidb_changes import Journal
-from dicomfs.vfs.omidb_numbers import CLIENT, DATA, HEADER, IMAGEDB, NBSS, STUDY, Node
+from dicomfs.vfs.omidb_numbers import CLIENT, DATA, HEADER, IMAGEDB, NAME, NBSS, STUDY, Node
 from dicomfs.vfs.plain import DocumentFile, TextFile
 from dicomfs.vfs.shelf import Held, Shelf
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from dicomfs.archive.bundle import Bundle, Extent
     from dicomfs.archive.catalog import View
 
-NAME: Final = b"data"
 DOCUMENTS: Final = {IMAGEDB: "imagedb", NBSS: "nbss"}
 COOKIE: Final = LAST_CLAIMED + 1
 """From here on are the cookies of what is listed after claimed names."""

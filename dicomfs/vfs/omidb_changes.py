@@ -54,11 +54,7 @@ class Journal:
                     clients.add(directory)
                 elif depth == 3:
                     studies.add(directory)
-            removed = [
-                (numbers.inode(STUDY, parent), name.removesuffix(b".dcm") + b".json")
-                for parent, name in found.removed
-                if _depth(view, parent, roots)[0] == 3
-            ]
+            removed = [gone for parent, name in found.removed if (gone := _gone(view, parent, name, roots)) is not None]
             for client in clients:
                 try:
                     name = view.path(client).rpartition("/")[2]
@@ -70,6 +66,18 @@ class Journal:
         directories |= {numbers.inode(CLIENT, client) for client in clients}
         directories |= {numbers.inode(STUDY, study) for study in studies}
         return Changes(directories, removed, complete=True)
+
+
+def _gone(view: "View", parent: int, name: bytes, roots: Iterable[INode]) -> tuple[INode, bytes] | None:
+    """Return the name in data/, or its own, that is to be forgotten with one in images/, or with that itself."""
+    depth, root = _depth(view, parent, roots)
+    if depth == 0:
+        return root, numbers.NAME
+    if depth == 1:
+        return numbers.inode(DATA, root), name
+    if depth == 2:
+        return numbers.inode(CLIENT, parent), name
+    return (numbers.inode(STUDY, parent), name.removesuffix(b".dcm") + b".json") if depth == 3 else None
 
 
 def _depth(view: "View", directory: int, roots: Iterable[INode]) -> tuple[int, INode]:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from dicomfs.archive.tables import LAST_STANDING
 from dicomfs.vfs.node import COMPUTED_OMIDB, COMPUTED_SHIFT, INode
 
+NAME: Final = b"data"
 DATA, CLIENT, STUDY, IMAGEDB, NBSS, HEADER = range(6)
 
 _NUMBER_SHIFT: Final = 24

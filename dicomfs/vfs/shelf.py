@@ -77,6 +77,10 @@ class Shelf:
         """Return the bundle of a study; raise NotReady."""
         return self.held("study", number, documents.study_stamp(view, number))
 
+    def superseded(self, view: "View", number: int) -> Held:
+        """Return the bundle of the lists that a study had before it was changed; raise NotReady."""
+        return self.held("superseded", number, documents.study_stamp(view, number))
+
     def studies(self, view: "View") -> Held:
         """Return the bundle of the list of all studies; raise NotReady."""
         return self.held("studies", documents.STUDIES, documents.studies_stamp(view))

@@ -285,7 +285,7 @@ class Tree:
                 raise NotReady(self._count)
             with self._archive.view() as view:
                 totals = view.totals()
-            self._statistics = Statistics(totals.instances - totals.earlier, totals.bytes_in - totals.earlier_bytes)
+            self._statistics = Statistics(totals.shown, totals.shown_bytes)
         return self._statistics
 
     def _count(self) -> None:

@@ -1,7 +1,7 @@
 """What commits change in the DICOMweb tree, and where its nodes hang."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicomfs.archive import tables
 from dicomfs.archive.documents import directory_name
@@ -13,8 +13,12 @@ from dicomfs.vfs.web_numbers import Node
 
 if TYPE_CHECKING:
     from dicomfs.archive.archive import Archive
-    from dicomfs.archive.catalog import View
+    from dicomfs.archive.catalog import Series, View
     from dicomfs.vfs.shelf import Shelf
+
+
+_OF_INSTANCES: Final = (b"bulkdata", b"deduplicated")
+"""Directories of a study with names that follow from what its instances hold: to be forgotten as a whole."""
 
 
 class Journal:
@@ -39,15 +43,12 @@ class Journal:
                 return Changes(frozenset(), (), complete=False)
             series = found.series | {number for kind, number in outdated if kind == "series"}
             studies = set(found.studies) | {number for kind, number in outdated if kind == "study"}
-            instances: list[tuple[INode, bytes]] = []
             for number in series:
                 try:
                     studies.add(view.series(number).study)
                 except NotFound:
                     continue
-            for ino in found.displaced:
-                instances += _displaced(view, ino)
-            instances += _emptied(view, studies, series)
+            instances = _displaced(view, found.displaced) + _emptied(view, studies, series)
         return _told(studies, series, instances)
 
 
@@ -66,11 +67,19 @@ def _told(studies: set[int], series: "frozenset[int] | set[int]", instances: lis
     return Changes(directories, removed, complete=True)
 
 
-def _displaced(view: "View", ino: INode) -> list[tuple[INode, bytes]]:
-    """Return the name that means another instance now."""
-    instance = view.instance(ino)
-    name = directory_name(str(instance.attributes["SOPInstanceUID"])).encode()
-    return [(web.inode(web.SERIES, instance.series, web.BELOW), name)]
+def _displaced(view: "View", numbers: Iterable[INode]) -> list[tuple[INode, bytes]]:
+    """Return the names that mean other instances now, or none, and directories in which others do."""
+    known: dict[int, Series] = {}
+    found: dict[tuple[INode, bytes], None] = {}
+    for ino in numbers:
+        number = view.instance_inode(ino).series
+        if number not in known:
+            series = known[number] = view.series(number)
+            found.update(dict.fromkeys((web.inode(web.STUDY, series.study), name) for name in _OF_INSTANCES))
+        if known[number].instances:  # else the whole series is forgotten
+            uid = str(view.attributes_of(number, ino)["SOPInstanceUID"])
+            found[web.inode(web.SERIES, number, web.BELOW), directory_name(uid).encode()] = None
+    return list(found)
 
 
 def _emptied(view: "View", studies: Iterable[int], series: Iterable[int]) -> list[tuple[INode, bytes]]:
@@ -126,7 +135,9 @@ def parent(view: "View", node: Node) -> INode | None:
         return web.coded(web.BRANCH, node.number, node.code >> 8)
     if node.family == web.BRANCH:
         return web.inode(web.STUDY, node.number, web.BULKDATA)
-    return DICOMWEB_STUDIES if node.family == web.ALL else None
+    if node.family == web.ALL:
+        return web.inode(web.STUDY, node.number, web.DEDUPLICATED) if node.number else DICOMWEB_STUDIES
+    return None
 
 
 def _parent_in_study(node: Node) -> INode:

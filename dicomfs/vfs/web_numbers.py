@@ -25,6 +25,7 @@ DEDUPLICATED, DEDUPLICATED_INSTANCES = 3, 4  # of a study
 POSTER = 5  # of a study or series: the thumbnail of one of its instances
 RENDERED, FRAME, FRAME_GZ, PICTURE, VALUE, THUMBNAIL, PIXELDATA, PART10, WHOLE = range(3, 12)  # of an instance
 HASHED, INDEX, BELOW_INDEX, METADATA, LIST = range(6, 16, 2)
+"""Of documents. HASHED in the family ALL are lists that a study had before: there is no kind left in its own."""
 
 _FAMILY_SHIFT: Final = 60
 _NUMBER_SHIFT: Final = 28

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmark import (
+    editing,
     exporting,
     importing,
     layouts,
@@ -46,6 +47,7 @@ PROBES: dict[str, Callable[[Stage], None]] = {
     "layout": layouts.probe_layout,
     "layout-list": layouts.probe_layout_list,
     "export": exporting.probe_export,
+    "edit": editing.probe_edit,
     "deid": exporting.probe_deid,
     "web": web.probe_web,
     "documents": web.probe_documents,

@@ -28,7 +28,7 @@ for directory, _, names in os.walk(source):
 """What people do without an archive: read each file, write it where it belongs. Bytes may change by it."""
 
 
-def _output(stage: Stage, source: Path, work: Callable[[Path], object], before: Callable[[Path], None]) -> Run:
+def output(stage: Stage, source: Path, work: Callable[[Path], object], before: Callable[[Path], None]) -> Run:
     """Return a run that fills a fresh directory from files in memory, and takes it away afterwards."""
 
     def one() -> float:
@@ -73,12 +73,12 @@ def _new_archive(codec: str) -> Callable[[Path], None]:
 
 def _probe_import(stage: Stage, probe: str, source: Path, files: int) -> None:
     contestants = {
-        "ext4": _output(stage, source, _copied(source), _nothing),
-        "dicomfs": _output(stage, source, _imported(source), _new_archive("none")),
-        "dicomfs-fast": _output(stage, source, _imported(source), _new_archive("fast")),
+        "ext4": output(stage, source, _copied(source), _nothing),
+        "dicomfs": output(stage, source, _imported(source), _new_archive("none")),
+        "dicomfs-fast": output(stage, source, _imported(source), _new_archive("fast")),
     }
     compete(stage.results, probe, contestants, stage.rounds, work=files, per="files")
-    slow = {"pydicom": _output(stage, source, _with_pydicom(source), _nothing)}
+    slow = {"pydicom": output(stage, source, _with_pydicom(source), _nothing)}
     compete(stage.results, probe, slow, 1, work=files, per="files", warm_up=False)
 
 

@@ -87,6 +87,12 @@ class Stage:
         return self.ct / "CT001"
 
     @property
+    def ct_long(self) -> Path:
+        """One CT study of as many slices as the others together."""
+        slices = self.sizes.ct_studies * self.sizes.ct_slices
+        return self._source("ct-long", lambda place: scans.write_ct(place, 1, slices), slices=slices)
+
+    @property
     def mr(self) -> Path:
         """Small MR files."""
         files = self.sizes.mr_files

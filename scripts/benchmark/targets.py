@@ -76,6 +76,8 @@ def targets(sizes: Sizes) -> list[Target]:
         Target("web-again", "dicomfs", "ext4", "speed at least", 0.5),
         Target("web-again", "dicomfs-fast", "ext4", "speed at least", 0.5),
         Target("deid", "de-identified", "identified", "speed at least", 0.8),
+        Target("edit", "dicomfs", "", "at most", 10.0),
+        Target("edit-grown", "packs", "", "at most", 0.01),
         *_beside_orthanc("orthanc", "dicomfs-fast"),
         Target("orthanc-import", "dicomfs-fast", "orthanc, 4 connections", "speed at least", 1.0),
         *_beside_orthanc("script", "dicomfs"),

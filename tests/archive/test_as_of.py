@@ -80,8 +80,8 @@ def shown(tree: Tree, ino: int = ROOT, path: str = "") -> dict[str, Shown]:
             found |= shown(tree, child, f"{below}/")
         digested = "" if is_directory else digest(tree, child)
         # Numbers of documents tell how they were made, from an earlier one or from nothing.
-        ino = 0 if is_web(child) and name.endswith(b".gz") else child
-        found[below] = Shown(ino, node.nlink, node.size, node.mtime_ns, digested)
+        number = 0 if is_web(child) and name.endswith(b".gz") else child
+        found[below] = Shown(number, node.nlink, node.size, node.mtime_ns, digested)
     return found
 
 
@@ -318,7 +318,12 @@ def test_a_state_is_made_anew_where_packs_were_written_anew(archive_path: Path) 
         assert first == before.files
         state = archive.state
         other_process(archive_path, move)
+        # Nobody looked for changes yet: the packs would still be needed.
+        assert not archive.refresh()
+        live = known(archive.store.live)
+        assert [(kept.directory, kept.in_use) for kept in states.outdated(archive_path, live)] == [(state, True)]
         assert renewed(archive)
+        assert states.outdated(archive_path, live) == []
         assert archive.state != state
         assert shown(tree) == before.files
         assert [kept.in_use for kept in states.states(archive_path)] == [True]

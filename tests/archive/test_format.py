@@ -17,8 +17,9 @@ import zstandard
 from dicomfs.archive import settings
 from dicomfs.archive.archive import Archive
 from dicomfs.errors import ArchiveMissing, UsageError
-from tests.archive.importing import add, contents, packs, sha256, tables
+from tests.archive.importing import add, contents, packs, sha256, tables, tree
 from tests.archive.project_scenes import create
+from tests.archive.versions import delete, restore
 from tests.builders import make_instance, make_series
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "format.md"
@@ -55,6 +56,9 @@ def test_the_program_on_the_page(filled: Path, tmp_path: Path) -> None:
     assert "dicomfs" not in program
     assert len(program.splitlines()) <= 60
     create(filled, deid="basic")
+    gone = sorted(tree(filled).items())[:3]
+    delete(filled, *(path for path, _ in gone))
+    restore(filled, gone[1][1].ino)
     script, output = tmp_path / "program.py", tmp_path / "output"
     script.write_text(program, encoding="utf-8")
     output.mkdir()
@@ -66,6 +70,9 @@ def test_the_program_on_the_page(filled: Path, tmp_path: Path) -> None:
     }
     with Archive.open(filled) as opened, opened.view() as view:
         derived = {ino for ino in expected if view.source_of(ino) is not None}
+        past = {ino for ino in expected.keys() - derived if view.past(ino) is not None}
+    assert len(past) == 3
+    assert set(map(int, told.stdout.split(":")[1].split())) == past
     assert len(derived) >= 5
     assert sorted(content for ino, content in expected.items() if ino not in derived) == sorted(FILES)
 
@@ -117,7 +124,7 @@ def test_the_records_are_as_the_page_says(filled: Path) -> None:
                 assert start == 0
                 document = json.loads(zstandard.ZstdDecompressor().decompress(record[48 + blobs : 48 + blobs + meta]))
                 assert set(document) == {
-                    "op", "by", "patients", "studies", "series", "study_patients", "directories", "instances",
+                    "op", "by", "run", "patients", "studies", "series", "study_patients", "directories", "instances",
                 }  # fmt: skip
                 assert document["op"] == "import"
                 assert all(len(row) == 16 for row in document["instances"])

@@ -3,7 +3,8 @@
 import pytest
 from pydicom import Dataset
 
-from dicomfs.dicom.deidentify import IMPLEMENTATION_CLASS_UID, Pseudonyms, Refused
+from dicomfs.dicom.deidentify import Pseudonyms, Refused
+from dicomfs.dicom.file_meta import IMPLEMENTATION_CLASS_UID
 from tests.dicom.build import (
     BIG,
     BIG_UID,

@@ -217,3 +217,12 @@ def test_what_is_refused(archive_path: Path, tmp_path: Path, words: list[str], t
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
     assert not os.path.ismount(tmp_path / "place")
+
+
+def test_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    (tmp_path / "none").mkdir()
+    done = dicomfs("mount", "--as-of", "2026-01-01", tmp_path / "none", tmp_path / "place")
+    assert done.returncode == 3
+    assert "archive" in done.stderr
+    assert "index" not in done.stderr
