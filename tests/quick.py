@@ -110,22 +110,22 @@ class _Nursery:
         self._process.wait()
 
 
-_nursery: _Nursery | None = None
+_nurseries: list[_Nursery] = []
+_lock = threading.Lock()
 
 
 def _get() -> _Nursery:
-    global _nursery
-    if _nursery is None:
-        _nursery = _Nursery()
-    return _nursery
+    with _lock:
+        if not _nurseries:
+            _nurseries.append(_Nursery())
+        return _nurseries[0]
 
 
 def end() -> None:
     """End what was started for this module."""
-    global _nursery
-    if _nursery is not None:
-        _nursery.end()
-        _nursery = None
+    with _lock:
+        while _nurseries:
+            _nurseries.pop().end()
 
 
 def start(module: str, function: str, *arguments: object) -> Process:
@@ -189,7 +189,7 @@ def _become(asked: dict[str, Any], files: list[int]) -> None:
         status = 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stdout.flush()

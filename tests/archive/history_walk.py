@@ -7,6 +7,7 @@ drive) and the states of before have to be what the model says.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import random
@@ -26,16 +27,17 @@ from dicomfs.errors import DicomfsError, Refused
 from dicomfs.store.earlier import meta_value
 from dicomfs.vfs.tree import Tree
 from tests import quick
-from tests.archive import history_steps
+from tests.archive import documents_of, history_steps
 from tests.archive.history_commands import GC_STEPS, WRITER_STEPS, perform
 from tests.archive.history_model import MAKING, Model, Unlike, Version, seen
-from tests.archive.importing import tables, walk
+from tests.archive.importing import children, tables, walk
 from tests.archive.project_scenes import create
 from tests.archive.test_as_of import NOT_IN_A_STATE, State, now, then
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from dicomfs.archive.catalog import View
     from tests.archive.history_steps import Command
 
 WORDS = (
@@ -71,7 +73,6 @@ class Walk:
         self.views.append("icore")
         if self._project:
             create(self.path, "own", live=True)
-            self.views.append("projects")
         if self._project == "deid":
             create(self.path, "deid", live=True, deid="basic")
         self._agree({})
@@ -104,6 +105,7 @@ class Walk:
     def end(self) -> None:
         """See that all is well at the end, and every state still what it was."""
         assert check(self.path, verify_files=True).problems == []
+        self._documents()
         for state in self.recorded:
             self._as_it_was(state)
 
@@ -304,21 +306,39 @@ class Walk:
         """Each tree has each file that is shown once, and nothing else."""
         shown = {one.ino: one.sha256 for one in self.model.shown()}
         trees: dict[str, dict[int, str]] = {}
+        for name in self.views:
+            trees[name] = {}
         for path, file in state.files.items():
             if file.sha256 and path.endswith(".dcm"):
-                top, below = path.split("/")[:2]
-                name = f"{top}/{below}" if top == "projects" else top
-                if file.ino in trees.setdefault(name, {}):
+                name = path.split("/")[0]
+                if file.ino in trees[name]:
                     raise Unlike(f"{path} is inode {file.ino}, which is elsewhere in {name} too")
                 trees[name][file.ino] = file.sha256
-        for name in ("patients", *(view for view in self.views if view != "projects")):
-            trees.setdefault(name, {})
         for name, files in trees.items():
-            if "DeID" not in name and files != shown:
+            if files != shown:
                 lacking, more = sorted(shown.keys() - files.keys()), sorted(files.keys() - shown.keys())
                 raise Unlike(f"{name} lacks inodes {lacking}, and has {more} that are not shown")
-            if "DeID" in name and len(files) != len(shown):
-                raise Unlike(f"{name} has {len(files)} files of {len(shown)} that are shown")
+        with Archive.open(self.path) as archive, archive.view() as view:
+            for project in view.projects():
+                members = {member.source: member.shown for member in view.members(project.root)}
+                files = sorted(_below(view, project.root))
+                if members.keys() != shown.keys() or files != sorted(members.values()):
+                    what = f"{project.directory} has {members} of {sorted(shown)}, and shows {files}"
+                    raise Unlike(what)
+
+    def _documents(self) -> None:
+        """What is answered to QIDO-RS counts one instance of each SOP Instance UID in a series."""
+        cache = self.path.parent / f"{self.path.name}-documents"
+        found = json.loads(gzip.decompress(documents_of.make(self.path, cache)["studies/index.json.gz"]))
+        told = {
+            one["0020000D"]["Value"][0]: (one["00201206"]["Value"][0], one["00201208"]["Value"][0]) for one in found
+        }  # fmt: skip
+        expected = {
+            study: (len({one.series for one in held}), len({(one.series, one.sop) for one in held}))
+            for study, held in self.model.studies().items()
+        }
+        if told != expected or len(found) != len(told):
+            raise Unlike(f"QIDO-RS answers {told}, where {expected} is shown")
 
     def _reindexed(self, state: State) -> None:
         copied = self.path.parent / f"{self.path.name}-copy"
@@ -329,7 +349,9 @@ class Walk:
             again = tables(copied)
             for name, held in tables(self.path).items():
                 if again[name] != held:
-                    raise Unlike(f"table {name} of an index made anew is different: {_first(held, again[name])}")
+                    raise Unlike(
+                        f"table {name} of an index made anew is different: {first_difference(held, again[name])}"
+                    )
             if now(copied, *self.views).files != state.files:
                 raise Unlike("the tree of an index made anew is different")
         finally:
@@ -344,7 +366,9 @@ class Walk:
         views = list(dict.fromkeys(path.split("/")[0] for path in state.files))
         found = then(self.path, state.time_ns, *views) if views else then(self.path, state.time_ns, walk=False)
         if (found.seq, found.time_ns) != (state.seq, state.time_ns) or (views and found.files != state.files):
-            raise Unlike(f"the state of commit {state.seq} is not what it was: {_first(state.files, found.files)}")
+            raise Unlike(
+                f"the state of commit {state.seq} is not what it was: {first_difference(state.files, found.files)}"
+            )
         for name in () if self.forgot_ns else state.tables.keys() - set(NOT_IN_A_STATE):
             if found.tables[name] != state.tables[name]:
                 raise Unlike(f"table {name} of the state of commit {state.seq} is not what it was")
@@ -384,13 +408,22 @@ def _read(archive: Archive, ino: int) -> bytes:
         file.close()
 
 
+def _below(view: View, ino: int) -> Iterator[int]:
+    for entry in children(view, ino):
+        if entry.is_directory:
+            yield from _below(view, entry.ino)
+        else:
+            yield entry.ino
+
+
 def _key(match: Any, level: Level) -> int:
     if level is Level.STUDY:
         return int(match.study.key)
     return int(match.series.key if level is Level.SERIES else match.instance.ino)
 
 
-def _first(expected: dict[Any, Any], found: dict[Any, Any]) -> str:
+def first_difference(expected: dict[Any, Any], found: dict[Any, Any]) -> str:
+    """Return in what two dictionaries differ, in a few words."""
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
             return f"{key!r}: expected {expected.get(key)!r}, found {found.get(key)!r}"
@@ -398,15 +431,10 @@ def _first(expected: dict[Any, Any], found: dict[Any, Any]) -> str:
 
 
 def _differences(expected: dict[str, Any], found: dict[str, Any]) -> str:
-    return f"what is told of versions is different: {_first(expected, found)}"
+    return f"what is told of versions is different: {first_difference(expected, found)}"
 
 
 def steps_of(seed: int, count: int) -> list[str]:
     """Return a random walk."""
     rng = random.Random(seed)
     return ["import:1", "import:2", *(f"{rng.choice(WORDS)}:{rng.randrange(10**6)}" for _ in range(count))]
-
-
-def told(steps: list[str]) -> str:
-    """Return how to repeat a walk."""
-    return f"DICOMFS_STEPS={json.dumps(' '.join(steps))}"
