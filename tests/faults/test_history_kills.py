@@ -39,7 +39,7 @@ COMMANDS = {
     "restore": RESTORED,
     "import": ("import", "--on-conflict", "replace", "{more}"),
     **({"gc": ("gc",)} if HAS_GC else {}),
-    **({"forget": ("gc", "--forget-before", "{limit}")} if HAS_GC else {}),
+    **({"forget": ("gc", "--forget-older-than", "{limit}")} if HAS_GC else {}),
     **({"merge": ("merge", "{other}")} if HAS_MERGE else {}),
 }
 
@@ -172,8 +172,8 @@ def test_killed_at_random_moments(scene: Scene, tmp_path: Path, what: str) -> No
             assert check(archive, verify_files=True).problems == []
             assert running or found == after
         left.append(found == after)
-        dicomfs(*words, "-a", archive, status=None)
-        assert everything(archive) == after
+        again = dicomfs(*words, "-a", archive, status=None)
+        assert everything(archive) == after, (again.returncode, again.stdout, again.stderr)
         assert check(archive, verify_files=True).problems == []
         dicomfs("reindex", "-a", archive)
         assert everything(archive) == after
