@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import shutil
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from pydicom.dataset import Dataset
@@ -326,12 +327,30 @@ def split(whole: Json) -> tuple[list[Json], Json]:
     return extracts, tagged(left, "instance")
 
 
-def write_v1(root: Path, files: Iterable[bytes]) -> None:
+def written(
+    form: type[Writer], root: Path, files: Iterable[bytes], failed: list[bytes] | None
+) -> Iterator[tuple[Writer, Json]]:
+    """Yield the objects of files; those that pydicom cannot take apart are left out if there is a list for them."""
+    for file in files:
+        writer = None
+        try:
+            writer = form(root, file)
+            whole = writer.object()
+        except Exception:
+            if failed is None:
+                raise
+            failed.append(file)
+            if writer is not None:
+                shutil.rmtree(writer.instance, ignore_errors=True)
+        else:
+            yield writer, whole
+
+
+def write_v1(root: Path, files: Iterable[bytes], failed: list[bytes] | None = None) -> None:
     """Write a tree of the first writer; instances of one study may come in any order."""
     lists: dict[str, tuple[dict[str, Json], dict[str, Json]]] = {}
-    for file in files:
-        writer = V1(root, file)
-        extracts, instance = split(writer.object())
+    for writer, whole in written(V1, root, files, failed):
+        extracts, instance = split(whole)
         held, instances = lists.setdefault(writer.study.name, ({}, {}))
         instances[writer.sop] = instance
         for extract in extracts:
@@ -357,9 +376,8 @@ def write_list(root: Path, uid: str, extracts: list[Json], instances: list[Json]
     return digest
 
 
-def write_v2(root: Path, files: Iterable[bytes]) -> None:
+def write_v2(root: Path, files: Iterable[bytes], failed: list[bytes] | None = None) -> None:
     """Write a tree of the second writer."""
-    for file in files:
-        writer = V2(root, file)
-        put_json(writer.instance / "metadata.gz", [writer.object()])
+    for writer, whole in written(V2, root, files, failed):
+        put_json(writer.instance / "metadata.gz", [whole])
         (writer.study / "temp").mkdir(exist_ok=True)

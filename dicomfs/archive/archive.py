@@ -4,9 +4,11 @@ import json
 import struct
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import zstandard
@@ -15,9 +17,12 @@ from dicomfs.archive import settings as settings_file
 from dicomfs.archive import tables
 from dicomfs.archive.catalog import View
 from dicomfs.archive.outcome import OnProgress
+from dicomfs.archive.reading import file_inode
 from dicomfs.archive.settings import Settings
-from dicomfs.errors import ArchiveMissing, Damaged, StorageFull, UsageError
-from dicomfs.store.assembled import AssembledFile
+from dicomfs.errors import ArchiveMissing, Damaged, NotFound, StorageFull, UsageError
+from dicomfs.store.assembled import AssembledFile, Locate
+from dicomfs.store.blobs import BlobReader
+from dicomfs.store.packs import PackGone
 from dicomfs.store.recipe import BlobId, Recipe
 from dicomfs.store.store import CommitPlace, Store
 
@@ -35,6 +40,7 @@ _DECOMPRESSOR: Final = 20 << 10
 """What zstd keeps for each base besides it, measured: more than most bases are long."""
 
 InstanceFile = AssembledFile
+_Read = TypeVar("_Read")
 
 
 class _Base(NamedTuple):
@@ -57,6 +63,9 @@ class Archive:
         self._store = store
         self._earlier = earlier
         self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
+        self._untold = False
+        """Whether somebody who lacked a pack opened another index, of which `refresh` did not tell yet."""
         self._bases: OrderedDict[bytes, _Base] = OrderedDict()
         self._bases_bytes = 0
         # A large recipe is in memory once, however many have the file open.
@@ -138,10 +147,25 @@ class Archive:
         """Give one state of the catalog, for as long as the `with` block lasts; never across an await."""
         return Viewing(self._store)
 
+    def reading(self, read: Callable[[Store], _Read]) -> _Read:
+        """Read something of the packs; once more where `gc` put others in the place of those that the index knew.
+
+        What asks the index of `view` has no need of this: names and numbers stay the same.
+        """
+        while True:
+            store = self._store
+            try:
+                return read(store)
+            except PackGone:
+                if self._renewed(store.blobs) is None:
+                    raise
+
     def open_instance(self, ino: int) -> InstanceFile:
         """Open the file of an instance, or one derived from it; raise NotFound, or Damaged where its header is."""
-        store = self._store
-        inode, place = self._find_header(ino)
+        return self.reading(partial(self._open_instance, ino))
+
+    def _open_instance(self, ino: int, store: Store) -> InstanceFile:
+        inode, place = _find_header(store, ino)
         found = self._open.get(_open_key(inode))
         if found is None:
             body = store.read_body(place, inode.body_offset, inode.body_length)
@@ -151,29 +175,28 @@ class Archive:
     def open_instance_ready(self, ino: int) -> InstanceFile | None:
         """Open an instance's file if its header is in memory and short, else return None. For one thread only."""
         store = self._store
-        inode, place = self._find_header(ino)
+        inode, place = _find_header(store, ino)
         found = self._open.get(_open_key(inode))
         if found is not None:
             return found
         if inode.body_length > MAX_READY:
             return None
-        body = store.body_ready(place, inode.body_offset, inode.body_length)
-        if body is None or _header_length(body) > MAX_READY or not self._base_ready(store, inode.base):
-            return None
-        return self._open.setdefault(_open_key(inode), self._assemble(store, body, inode.base))
+        try:
+            body = store.body_ready(place, inode.body_offset, inode.body_length)
+            if body is None or _header_length(body) > MAX_READY or not self._base_ready(store, inode.base):
+                return None
+            return self._open.setdefault(_open_key(inode), self._assemble(store, body, inode.base))
+        except PackGone:
+            return None  # which `open_instance` goes on from
 
     def read_header(self, ino: int) -> bytes:
         """Return the header of an instance or derived file: the recipe's length, the recipe, the literal bytes."""
-        store = self._store
-        inode, place = self._find_header(ino)
+        return self.reading(partial(self._read_header, ino))
+
+    def _read_header(self, ino: int, store: Store) -> bytes:
+        inode, place = _find_header(store, ino)
         body = store.read_body(place, inode.body_offset, inode.body_length)
         return self._decompress(store, body, inode.base)
-
-    def _find_header(self, ino: int) -> tuple[tables.InstanceInode, CommitPlace]:
-        store = self._store
-        with store.index.reading() as txn:
-            inode = View(store, txn).file_inode(ino)
-            return inode, store.place_once_read(txn, inode.seq)
 
     def _base_ready(self, store: Store, base: bytes) -> bool:
         if base == NO_BASE or base in self._bases:
@@ -192,7 +215,7 @@ class Archive:
             raise Damaged("a header is cut off")
         length = int.from_bytes(header[:4], "little")
         recipe = Recipe(header[4 : 4 + length])
-        return AssembledFile(recipe, header[4 + length :], store.blobs, store.find)
+        return AssembledFile(recipe, header[4 + length :], store.blobs, store.find, self._renewed)
 
     def _decompress(self, store: Store, body: bytes | memoryview, base: bytes) -> bytes:
         length = _header_length(body)
@@ -226,14 +249,30 @@ class Archive:
         return found
 
     def refresh(self) -> bool:
-        """Open the index anew if `reindex` put another one in its place; say whether it did.
+        """Open the index anew if `reindex` or `gc` put another one in its place; say whether it did.
 
         That of an earlier state is made anew by a thread, if that is necessary, and the old one is used meanwhile.
-        Files that are open stay so: the packs are the same.
+        Files that are open stay so, though their packs be replaced.
         """
-        store = self._renewed() if self._earlier is None else self._earlier.refresh(self._store)
-        if store is None:
-            return False
+        with self._refreshing:
+            told = self._follow() or self._untold
+            self._untold = False
+            if self._earlier is None:
+                return told
+            # What an earlier state shows does not depend on where blobs and headers lie now.
+            store = self._earlier.refresh(self._store)
+            if store is not None:
+                self._take(store)
+            return store is not None
+
+    def _follow(self) -> bool:
+        """Read by the index of now if that is another one; say whether it is."""
+        store = self._store.followed()
+        if store is not None:
+            self._take(store)
+        return store is not None
+
+    def _take(self, store: Store) -> None:
         # Files that are open and threads in the middle of something go on with the old store, which closes
         # with the last of them.
         with self._lock:
@@ -241,13 +280,16 @@ class Archive:
             self._bases.clear()
             self._bases_bytes = 0
             self._open.clear()
-        return True
 
-    def _renewed(self) -> Store | None:
-        if self._store.index.replaced():
-            return Store(self.path, tables.TABLES)
-        self._store.refresh()
-        return None
+    def _renewed(self, blobs: BlobReader) -> tuple[BlobReader, Locate] | None:
+        """Return what reads blobs in the place of a reader that lacks a pack; None where that is the latest."""
+        with self._refreshing:
+            if self._store.blobs is blobs:
+                if not self._follow():
+                    return None
+                self._untold = True
+            store = self._store
+        return store.blobs, store.find
 
     def release(self) -> None:
         """Let an earlier state be removed; files that are open stay so."""
@@ -258,6 +300,22 @@ class Archive:
         """Close the archive; files that are open become unusable."""
         self.release()
         self._store.close()
+
+
+def _find_header(store: Store, ino: int) -> tuple[tables.InstanceInode, CommitPlace]:
+    """Return where a header lies now: `gc` moves those of earlier states, too, and may compress them anew."""
+    live = store.live
+    if live is not store.index:
+        with store.index.reading() as txn:
+            View(store, txn).file_inode(ino)
+    with live.reading() as txn:
+        try:
+            inode = file_inode(txn, live.tables["inode"], ino)
+        except NotFound:
+            if live is store.index:
+                raise
+            raise Damaged(f"inode {ino}: it is not in the archive any more; it was forgotten, or lost") from None
+        return inode, store.place_now(txn, inode.seq)
 
 
 def _open_key(inode: tables.InstanceInode) -> bytes:

@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from dicomfs.archive.fold_forgetting import FORGOT
 from dicomfs.errors import Damaged, Refused, UsageError
+from dicomfs.store import intent
 from dicomfs.store.earlier import Known, meta_value
 from dicomfs.store.index import Index
-
-FORGOT: Final = b"forgot"
-"""In the meta table: of what was replaced before this time (decimal, in ns since 1970), not all is kept any more."""
+from dicomfs.store.store import TABLES
 
 _TIME: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII
@@ -78,13 +78,16 @@ def last_by(commits: Iterable[Known], time_ns: int) -> int:
     return seq
 
 
-def refuse_forgotten(live: Index, time_ns: int) -> None:
-    """Raise Refused where the archive no longer has all that it had then."""
-    told = meta_value(live, FORGOT)
-    if told is None:
-        return
+def refuse_forgotten(archive_path: Path, time_ns: int) -> None:
+    """Raise Refused where an archive no longer has all that it had then, or is just about to forget it."""
+    replacement = intent.read(archive_path / "packs")  # which goes when the index says so
+    live = Index(archive_path / "index", TABLES, writable=False)
     try:
-        forgot_ns = int(told)
+        told = meta_value(live, FORGOT)
+    finally:
+        live.close()
+    try:
+        forgot_ns = max(int(told or b"0"), 0 if replacement is None else replacement.forgot_ns)
     except ValueError as error:
         raise Damaged("the index has a damaged record of what was forgotten; run 'dicomfs reindex'") from error
     if time_ns < forgot_ns:

@@ -167,9 +167,13 @@ def identity_of(view: View, patient_id: str, issuer: str | None) -> bytes:
 
 def locate(archive: Archive, attachment: Attachment) -> Location:
     """Return where the document lies; raise NotFound where the attachment says that there is none, or Damaged."""
+    return _locate(attachment, archive.store)
+
+
+def _locate(attachment: Attachment, store: Store) -> Location:
     if not attachment.is_there:
         raise NotFound(f"attachment {attachment.number} says that a document was taken away")
-    location = archive.store.find_one(BlobId(bytes.fromhex(attachment.blob)))
+    location = store.find_one(BlobId(bytes.fromhex(attachment.blob)))
     if location.length != attachment.size:
         raise Damaged(f"its document is {location.length} bytes long, not {attachment.size}")
     return location
@@ -177,7 +181,7 @@ def locate(archive: Archive, attachment: Attachment) -> Location:
 
 def read(archive: Archive, attachment: Attachment) -> bytes:
     """Return the document; raise NotFound where the attachment says that there is none, Damaged where it is hurt."""
-    return bytes(archive.store.blobs.whole(locate(archive, attachment)))
+    return archive.reading(lambda store: bytes(store.blobs.whole(_locate(attachment, store))))
 
 
 class Listed(NamedTuple):

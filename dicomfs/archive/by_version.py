@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 from typing import Any, Final, NamedTuple
 
 from dicomfs.archive import fold_versions, tables
+from dicomfs.archive.fold_forgetting import FORGOT
 from dicomfs.archive.fold_versions import COUNTS, Past
 from dicomfs.archive.reading import Reading
 from dicomfs.archive.tables import U64
@@ -64,7 +65,17 @@ class ByVersion(Reading):
         if self.is_shown(sop_instance_uid):
             return False
         versions = self.instances_where_uid(sop_instance_uid)
-        return any((past := self.past(ino)) is not None and not past.by for ino in versions)
+        if any((past := self.past(ino)) is not None and not past.by for ino in versions):
+            return True
+        return self._txn.get(tables.sop_key(sop_instance_uid), db=self._tables["tombstone"]) is not None
+
+    @property
+    def forgot_ns(self) -> int:
+        """The time (ns since 1970) before which not all is known any more, 0 where nothing was forgotten."""
+        try:
+            return int(self._txn.get(FORGOT, db=self._store.meta_table) or b"0")
+        except ValueError as error:
+            raise Damaged("the index has a damaged record of what was forgotten; run 'dicomfs reindex'") from error
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """Walk all commits past a number, in their order."""

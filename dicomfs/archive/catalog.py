@@ -172,6 +172,8 @@ class View(ByProject):
             if value is None:
                 raise NotFound(f"no file or directory has inode number {ino}")
             _, parent = tables.DIRECTORY_INODE.unpack_from(value)[:2]
+            if parent == tables.NOWHERE:
+                return ""  # what was forgotten since has no name that a file can have
             fixed = tables.DIRECTORY_INODE.size if value[0] == DIRECTORY else tables.INSTANCE_INODE.size
             name = value[fixed:]
             # Paths are joined to real directories, and the archive may be somebody else's work.

@@ -24,6 +24,7 @@ def compare_fold(
     """Fold the commits into an index in `scratch`; report how this state of the real one differs."""
     last = store.seq(txn)
     folded = Store(store.root, tables.TABLES, new_index=scratch)
+    folded.packs.left_out = store.packs.left_out
     try:
         committed = {number: state.committed for number, state in store.pack_states(txn).items()}
         found = find(folded, committed)
@@ -62,13 +63,15 @@ def _compare(
     }:
         differs("table 'pack' is not what the packs say; run 'dicomfs reindex'")
     for name in _COMPARED:
-        count = 0
-        ours = _items(txn, store.index.tables[name])
-        theirs = _items(folded_txn, folded.index.tables[name])
-        for one, other in zip_longest(ours, theirs):
-            count += one != other
+        count = differing(store, txn, folded, folded_txn, name)
         if count:
             differs(f"table '{name}' is not what the packs say ({count} entries differ); run 'dicomfs reindex'")
+
+
+def differing(store: Store, txn: Transaction, other: Store, other_txn: Transaction, table: str) -> int:
+    """Return in how many entries a table of two indexes differs."""
+    ours, theirs = _items(txn, store.index.tables[table]), _items(other_txn, other.index.tables[table])
+    return sum(one != found for one, found in zip_longest(ours, theirs))
 
 
 def _items(txn: Transaction, table: Table) -> Iterator[tuple[bytes, bytes]]:

@@ -46,6 +46,8 @@ class Earlier:
         self._path = archive_path
         self._follows = follows
         self._stale = False
+        self._looked_at: Index | None = None
+        """The index of now that the state was last compared with."""
         self._again_s = 0.0
         self._making: Future[State] | None = None
         self._closed = threading.Event()
@@ -56,6 +58,7 @@ class Earlier:
 
         Raises Refused where it was forgotten, Damaged where commits cannot be read, ArchiveMissing, StorageFull.
         """
+        moments.refuse_forgotten(archive_path, as_of.time_ns)
         for attempt in range(_ATTEMPTS):
             live = Index(archive_path / "index", TABLES, writable=False)
             try:
@@ -67,7 +70,12 @@ class Earlier:
             finally:
                 live.close()
             try:
+                with states.gate(archive_path):  # who is in is safe
+                    moments.refuse_forgotten(archive_path, as_of.time_ns)
                 return cls(archive_path, as_of, seq, state, follows=True), _store(archive_path, state)
+            except Refused:
+                state.release()
+                raise
             except (Damaged, ArchiveMissing):
                 state.release()
                 if attempt + 1 == _ATTEMPTS:
@@ -88,16 +96,15 @@ class Earlier:
     def refresh(self, store: Store) -> Store | None:
         """Return the state opened anew, if it had to be made anew and that is done, else None.
 
-        It is made by a thread, and this raises what that met with.
+        It is made by a thread, and this raises what that met with. The old one serves meanwhile: what it shows is
+        read by the index of now.
         """
-        store.refresh()
-        moved = store.follow()
         if not self._follows:
             return None
         if self._making is not None:
             return self._take(store)
-        if moved or not self.state.is_there:
-            self._stale = not self._is_true(store.live, self.state)
+        if store.live is not self._looked_at or not self.state.is_there:
+            self._stale, self._looked_at = not self._is_true(store.live, self.state), store.live
         if self._stale and time.monotonic() > self._again_s:
             self._begin(store.live)
         return None
@@ -127,11 +134,16 @@ class Earlier:
         if not self._making.done():
             return None
         making, self._making = self._making, None
-        self._again_s = time.monotonic() + _AGAIN_S
-        state = making.result()
-        if not self._is_true(store.live, state):  # the packs were rewritten again
+        moved = store.live is not self._looked_at or store.live.replaced()
+        self._again_s = 0.0 if moved else time.monotonic() + _AGAIN_S
+        try:
+            state = making.result()
+        except Damaged:
+            if not moved:
+                raise
+            return None  # the packs were rewritten again
+        if not self._is_true(store.live, state):
             state.release()
-            self._again_s = 0.0
             return None
         found = Store(self._path, tables.TABLES, earlier=state.directory, live=store.live)
         former, self.state, self._stale = self.state, state, False
@@ -150,7 +162,6 @@ class Earlier:
 
 
 def _found(archive_path: Path, live: Index, as_of: AsOf, on_progress: OnProgress | None) -> tuple[int, State]:
-    moments.refuse_forgotten(live, as_of.time_ns)
     commits = earlier.known(live)
     seq = moments.last_by(commits, as_of.time_ns) if as_of.seq is None else as_of.seq
     if as_of.directory is not None:

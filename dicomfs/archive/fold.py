@@ -9,8 +9,9 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from dicomfs.archive import fold_attachments, tables
+from dicomfs.archive import fold_attachments, fold_forgetting, tables
 from dicomfs.archive.fold_attachments import Attachment
+from dicomfs.archive.fold_forgetting import Sweep
 from dicomfs.archive.fold_layouts import LayoutFold
 from dicomfs.archive.fold_levels import LevelsFold
 from dicomfs.archive.fold_projects import DerivedRow, ProjectFold
@@ -22,6 +23,7 @@ from dicomfs.archive.fold_versions import (
     LEFT,
     REPLACED,
     RESTORED,
+    Other,
     Past,
     RestoredRow,
     VersionFold,
@@ -161,6 +163,9 @@ class Fold(LevelsFold):
         if not past.by:
             self.layouts.relink(row.ino, past.links)
             self._projects.back(row.ino, past.members)
+            for other in past.others:
+                self.layouts.relink(other.ino, other.links)
+                self._projects.back(other.ino, other.members)
         sop = tables.sop_key(str(row.attributes["SOPInstanceUID"]))
         self._versions.add(row.ino, sop, first=bool(row.replaces) or past.current)
         study = self.study_of(old.series)
@@ -170,6 +175,15 @@ class Fold(LevelsFold):
         self._sums.count(old.series, study, 1, old.size)
         self._versions.count(study, RESTORED)
         self.totals.count_earlier(-1, -old.size)
+
+    def forgot(self, time_ns: int, numbers: list[int]) -> None:
+        """Take versions out of the catalog: not all is kept any more that was shown before this time."""
+        sweep = Sweep(self._txn, self._tables, self._tree, self._forget)
+        sweep.forgot(self._store.meta_table, time_ns)
+        sweep.sweep(numbers)
+
+    def _forget(self, series: int, size: int) -> None:
+        self.totals.forget(self._sums.modality(series), size)
 
     def superseded(self, ino: int, by: int) -> None:
         """Take a version out in favour of another one, or say so of one that is shown no more."""
@@ -199,6 +213,7 @@ class Fold(LevelsFold):
         self._projects.finish()
         touched = self._tree.finish()
         studies, series = self._sums.finish()
+        self.note_filled()
         self._versions.finish(op, by)
         txn, meta = self._txn, self._store.meta_table
         txn.put(b"totals", self.totals.encode(), db=meta)
@@ -234,7 +249,8 @@ class Fold(LevelsFold):
         held = json.loads(self._txn.get(PAIR.pack(old.series, ino), db=self._tables["instance"]) or b"{}")
         sop = tables.sop_key(str(held.get("SOPInstanceUID", "")))
         current = self._versions.is_current(ino, sop)
-        self._versions.put(ino, Past(old.parent, self._seq, by, current, links, members))
+        others = () if by else self._earlier(ino, sop)
+        self._versions.put(ino, Past(old.parent, self._seq, by, current, links, members, others))
         self._versions.settle(sop)
         self._displaced.append(ino)
         self.totals.count_earlier(1, old.size)
@@ -242,6 +258,19 @@ class Fold(LevelsFold):
         if study:
             self._sums.count(old.series, study, -1, -old.size)
         return study, sop if current else b""
+
+    def _earlier(self, ino: int, sop: bytes) -> tuple[Other, ...]:
+        """Take earlier versions of what is deleted out of frozen projects, which went on showing them."""
+        found: list[Other] = []
+        for other in self._versions.versions(sop):
+            value = None if other == ino else self._txn.get(U64.pack(other), db=self._tables["inode"])
+            if value is not None and tables.InstanceInode.parse(value).parent == tables.NOWHERE:
+                links = self.layouts.unlink(other, _keeps_none, reserve=True)
+                members = self._projects.displace(other, deleted=True)
+                if links or members:
+                    found.append(Other(other, links, members))
+                    self._displaced.append(other)
+        return tuple(found)
 
 
 def fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:
@@ -269,6 +298,7 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
         floors.put(store, txn, told)
     for key in LEFT_OUT:
         records.setdefault(key, [])
+    fold_forgetting.with_stubs(records)
     fold.said(records["reason"] or "", records["edit"] or None, records["run"] or "", records["merged"] or None)
     for layout in records["layouts"]:
         fold.layout(*layout)
@@ -301,6 +331,8 @@ def _fold_meta(store: Store, txn: Transaction, seq: int, time_ns: int, meta: byt
     for name, take in steps:
         for row in records[name]:
             take(*(row if isinstance(row, list) else (row,)))
+    if "forgot" in records:
+        fold.forgot(int(records["forgot"]), [int(ino) for ino in records["swept"]])
     fold.finish(records["op"], records["by"])
 
 

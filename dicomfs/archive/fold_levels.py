@@ -114,6 +114,11 @@ class LevelsFold:
         self._find(study, attributes, [field for field in _DIFFERING if field in attributes])
         self._note(study, str(attributes.get("Modality", "")), mixed=True)
 
+    def note_filled(self) -> None:
+        """Note the modalities of series that show something again, which studies may not have any more."""
+        for study, modality in self._sums.filled:
+            self._note(study, modality, mixed=False)
+
     def _below(self, table: str, number: int) -> Iterator[int]:
         cursor = self._txn.cursor(db=self._tables[table])
         if cursor.set_range(PAIR.pack(number, 0)):

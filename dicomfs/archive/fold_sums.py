@@ -29,6 +29,8 @@ class SumsFold:
         self._studies: dict[int, _Tally] = {}
         self._patients: set[int] = set()
         self._modalities: dict[int, str] = {}
+        self.filled: list[tuple[int, str]] = []
+        """Study and modality of each series that shows something and did not before."""
 
     def count(self, series: int, study: int, instances: int, size: int) -> None:
         """Count instances, of `size` bytes, that a series shows more."""
@@ -78,6 +80,8 @@ class SumsFold:
         fixed = tables.SERIES.pack(study, now, size + tally.size, self._time_ns)
         self._txn.put(U64.pack(number), fixed + value[tables.SERIES.size :], db=self._tables["series"])
         more = bool(now) - bool(instances)
+        if more > 0:
+            self.filled.append((study, self.modality(number)))
         self.totals.series += more
         return study, more
 

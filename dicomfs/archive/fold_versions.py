@@ -14,7 +14,7 @@ The parts of a commit's JSON that only archives that were changed have:
 """
 
 import json
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dicomfs.archive import tables
 from dicomfs.archive.tables import NOWHERE, PAIR, TRIPLE, U64
@@ -53,6 +53,14 @@ class RestatedStudy(NamedTuple):
     mixed: bool
 
 
+class Other(NamedTuple):
+    """An earlier version, and where it was shown as `Past` has it."""
+
+    ino: int
+    links: list[tuple[int, int, str]]
+    members: list[tuple[int, int, str]]
+
+
 class Past(NamedTuple):
     """Where a version lay that is in no tree any more, and why it is not."""
 
@@ -67,6 +75,8 @@ class Past(NamedTuple):
     """(root, directory, name) in each layout and project that showed it."""
     members: list[tuple[int, int, str]]
     """(root, number of the file that was shown, reason) in each project that had it."""
+    others: tuple["Other", ...] = ()
+    """Earlier versions that frozen projects went on showing until this one was deleted."""
 
 
 class VersionFold:
@@ -119,13 +129,13 @@ class VersionFold:
         key = U64.pack(ino)
         if self._txn.put(sop, key, overwrite=False, db=self._tables["sop"]):
             return
-        others = b"".join(U64.pack(other) for other in self._versions(sop) if other != ino)
+        others = b"".join(U64.pack(other) for other in self.versions(sop) if other != ino)
         self._txn.put(sop, key + others if first else others + key, db=self._tables["sop"])
         self.settle(sop)
 
     def settle(self, sop: bytes) -> None:
         """Put versions that are shown in front, and see to it that trees of UIDs show one in each series."""
-        versions = self._versions(sop)
+        versions = self.versions(sop)
         if len(versions) < 2:
             return
         shown: list[int] = []
@@ -151,7 +161,8 @@ class VersionFold:
         if shown + rest != versions:
             self._txn.put(sop, b"".join(map(U64.pack, shown + rest)), db=self._tables["sop"])
 
-    def _versions(self, sop: bytes) -> list[int]:
+    def versions(self, sop: bytes) -> list[int]:
+        """Return all versions of a SOP Instance UID."""
         return [number for (number,) in U64.iter_unpack(self._txn.get(sop, db=self._tables["sop"]) or b"")]
 
     def finish(self, op: str, by: str) -> None:
@@ -177,11 +188,15 @@ def decode(value: bytes) -> Past:
     """Read a value of the table of what is past; raise Damaged."""
     try:
         held = json.loads(value)
-        links = [(int(root), int(parent), str(name)) for root, parent, name in held.pop("links")]
-        members = [(int(root), int(shown), str(reason)) for root, shown, reason in held.pop("members")]
-        return Past(**held, links=links, members=members)
+        others = tuple(Other(int(ino), _triples(links), _triples(shown)) for ino, links, shown in held.pop("others"))
+        links, members = _triples(held.pop("links")), _triples(held.pop("members"))
+        return Past(**held, links=links, members=members, others=others)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged("the index has a damaged record of an earlier version; run 'dicomfs reindex'") from error
+
+
+def _triples(held: list[list[Any]]) -> list[tuple[int, int, str]]:
+    return [(int(one), int(other), str(text)) for one, other, text in held]
 
 
 def _ordered(counted: Counted) -> Counted:

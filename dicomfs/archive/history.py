@@ -11,6 +11,7 @@ from dicomfs.archive.by_version import Event
 from dicomfs.archive.catalog import View
 from dicomfs.archive.fold_versions import DELETED, IMPORTED, LEFT, REPLACED, RESTORED
 from dicomfs.archive.selection import Selection, studies, versions
+from dicomfs.store.store import Store
 
 _AT_ONCE: Final = 256
 """So many commits are looked at in one transaction."""
@@ -90,8 +91,7 @@ def periods(archive: Archive, uid: str) -> list[Period]:
     begun: dict[int, Event] = {}
     found: list[tuple[int, Event, Event | None, str]] = []
     for event in _of_studies(archive, selection):
-        with archive.view() as view:
-            did = _Did.of(view.records(event.seq), known)
+        did = _Did.of(_records(archive, event.seq), known)
         for ino in did.came:
             begun[ino] = event
         for ino, state in did.went.items():
@@ -102,6 +102,14 @@ def periods(archive: Archive, uid: str) -> list[Period]:
         return [
             _period(view, numbers, *one) for one in sorted(found, key=lambda one: (one[1].seq, one[0]))
         ]  # fmt: skip
+
+
+def _records(archive: Archive, seq: int) -> dict[str, Any]:
+    def read(_: Store) -> dict[str, Any]:
+        with archive.view() as view:
+            return view.records(seq)
+
+    return archive.reading(read)
 
 
 def _period(view: View, numbers: list[int], ino: int, since: Event, until: Event | None, state: str) -> Period:
@@ -187,8 +195,7 @@ def _of_instances(archive: Archive, selection: Selection) -> Iterator[Event]:
     with archive.view() as view:
         known = frozenset(versions(archive, view, selection))
     for event in _of_studies(archive, selection):
-        with archive.view() as view:
-            did = _Did.of(view.records(event.seq), known)
+        did = _Did.of(_records(archive, event.seq), known)
         if did.counts:
             yield event._replace(counts=did.counts)
 

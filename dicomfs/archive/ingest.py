@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import FrameType
@@ -25,11 +26,11 @@ from isal.isal_zlib import crc32
 
 from dicomfs.archive import archive as archives
 from dicomfs.archive import inputs as sources
-from dicomfs.archive import layouts, quarantine, static_files, tables
+from dicomfs.archive import layouts, quarantine, rebuild, static_files, tables
 from dicomfs.archive.catalog import View
 from dicomfs.archive.changing import Changing
 from dicomfs.archive.claims import Claims
-from dicomfs.archive.committing import Opened
+from dicomfs.archive.committing import FARTHEST_NS, Opened
 from dicomfs.archive.dryrun import dry_run
 from dicomfs.archive.fold import Fold, fold_meta
 from dicomfs.archive.inputs import Input
@@ -43,6 +44,7 @@ from dicomfs.archive.tables import U64
 from dicomfs.archive.worker import Base, Begin, Ended, StoredBlob
 from dicomfs.archive.workers import Answer, Workers
 from dicomfs.errors import DicomfsError
+from dicomfs.store import replacing
 from dicomfs.store.lock import WriterLock
 from dicomfs.store.recipe import BlobId
 from dicomfs.store.recovery import recover
@@ -122,6 +124,7 @@ def _inputs(
 
 def open_for_writing(archive_path: Path) -> Store:
     """Open the store of an archive whose lock the caller holds, healed from whatever happened before."""
+    replacing.settle(archive_path, partial(rebuild.rebuild, archive_path))
     store = Store(archive_path, tables.TABLES, writable=True)
     try:
         recover(store, lambda txn, seq, time_ns, meta: fold_meta(store, txn, seq, time_ns, meta))
@@ -172,7 +175,7 @@ class _Coordinator:
         self._bases: dict[bytes, Base] = {}
         self._by = who()
         self._run = "" if results.run is None else results.run.directory.name
-        self._last_time_ns = 0
+        self._last_time_ns = min(View(store, self._writer.txn).commit_time_ns, FARTHEST_NS)
         self._refused = self._present = self._deleted = self._returns = False
         self._earlier = 0
         self._new_bulk = self._new_stored = 0
@@ -282,7 +285,7 @@ class _Coordinator:
         view = View(self._store, txn)
         versions = view.instances_where_uid(file.sop_instance_uid)
         self._earlier = versions[0] if versions and view.is_shown(file.sop_instance_uid) else 0
-        is_deleted = bool(versions) and not self._earlier and view.is_deleted(file.sop_instance_uid)
+        is_deleted = not self._earlier and view.is_deleted(file.sop_instance_uid)
         self._deleted = is_deleted and not self._restores
         self._returns = is_deleted and self._restores and same is not None
         if self._returns and same is not None and (ino := U64.unpack(same)[0]) not in self._returning:

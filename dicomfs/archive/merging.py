@@ -134,8 +134,9 @@ class _Merging:
         return self._report
 
     def _take_note(self, plan: Plan) -> None:
-        self._report.count(plan, self._planning.facts)
-        self._report.conflicts += self._conflicts.of(plan)
+        if not plan.agreed:
+            self._report.count(plan, self._planning.facts)
+            self._report.conflicts += self._conflicts.of(plan)
         if self._progress is not None:
             self._progress(Progress(self._report.copied, max(self._total, self._report.copied), 0, 0))
 

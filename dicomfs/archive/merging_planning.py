@@ -29,10 +29,11 @@ class Plan:
     edited: dict[Sha, Edited] = field(default_factory=dict)
     """Combinations that are to be made."""
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the archive has and shows this already."""
-        return self.shown == self.resolved.heads and not self.foreign and not self.edited
+    agreed: bool = False
+    """Whether both archives know the same of it: then the right version is to be current, and nothing else is done.
+
+    Changes that an archive made by itself may leave another one current than those of both together.
+    """
 
 
 class Planning:
@@ -41,6 +42,7 @@ class Planning:
     def __init__(self, mine: Archive, known: Facts, other: Archive, told: Facts) -> None:
         self._mine, self._other = mine, other
         self._known, self._told = known, told
+        self._editors = tuple((archive, Editor(archive)) for archive in (mine, other))
         self.facts = known.copy()
         """All that either archive knows, and what follows from it as plans are made."""
         self.facts.join(told)
@@ -60,7 +62,7 @@ class Planning:
                     self._made_of.setdefault(hide.by, []).append(sha)
 
     def plans(self) -> Iterator[Plan]:
-        """Plan each group of which the archives do not know the same, and of which the other one knows something."""
+        """Plan each group of which the other archive knows something: not what both know and show alike."""
         seen: set[Sha] = set()
         order = sorted(self._told.sop, key=lambda sha: (self.facts.came[sha], sha))
         for sha in order:
@@ -68,8 +70,14 @@ class Planning:
                 continue
             members = self._group(sha)
             seen |= members
-            if not all(map(self._agree, members)):
-                yield self._plan(members)
+            agreed = all(map(self._agree, members))
+            if not agreed or self._several(members):
+                yield self._plan(members, agreed=agreed)
+
+    def _several(self, members: set[Sha]) -> bool:
+        """Say whether several files of one SOP Instance UID are shown."""
+        heads = [self.facts.sop[sha] for sha in members if not self.facts.hides(sha)]
+        return len(set(heads)) < len(heads)
 
     def _agree(self, sha: Sha) -> bool:
         return self._known.knows_as(self._told, sha)
@@ -87,7 +95,7 @@ class Planning:
             waiting += new
         return found
 
-    def _plan(self, members: set[Sha]) -> Plan:
+    def _plan(self, members: set[Sha], *, agreed: bool) -> Plan:
         with self._mine.view() as view, self._other.view() as theirs:
             numbers = {sha: view.ino_of_file(bytes.fromhex(sha)) for sha in members}
             inos = {sha: ino for sha, ino in numbers.items() if ino is not None}
@@ -98,6 +106,8 @@ class Planning:
         edited: dict[Sha, Edited] = {}
 
         def make(root: Sha, changes: list[Changes]) -> tuple[Sha, str] | str:
+            if agreed:
+                return "both archives know it as it is"
             try:
                 found = self._edit(root, changes)
             except Withheld as error:
@@ -113,13 +123,13 @@ class Planning:
         order = {sha: (self.facts.came[sha], sha) for sha in {*members, *resolved.made}}
         in_order = sorted(order, key=order.__getitem__)
         made = {sha: edited[sha] for sha in resolved.made if sha not in inos}
-        return Plan(in_order, resolved, inos, shown, [sha for sha in in_order if sha in foreign], made)
+        return Plan(in_order, resolved, inos, shown, [sha for sha in in_order if sha in foreign], made, agreed)
 
     def _edit(self, root: Sha, changes: list[Changes]) -> Edited | None:
         """Do edits on a file that either archive has."""
-        for archive in (self._mine, self._other):
+        for archive, editor in self._editors:
             with archive.view() as view:
                 ino = view.ino_of_file(bytes.fromhex(root))
             if ino is not None:
-                return Editor(archive).edited(ino, *changes)
+                return editor.edited(ino, *changes)
         raise NotFound("the file that both edits were made on is in neither archive any more")

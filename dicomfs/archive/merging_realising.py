@@ -32,16 +32,17 @@ class Realising:
     def realise(self, plans: Iterable[Plan], archive_id: str) -> int:
         """Do it, and commit; return the commit's number, 0 where nothing was to be done."""
         plans = list(plans)
+        changing = [plan for plan in plans if not plan.agreed]
         for plan in plans:
             self._inos |= plan.inos
-            for sha in plan.members:
+            for sha in plan.members if not plan.agreed else ():
                 self._told.lacking(sha, self._facts, self._known)
         gone: set[Sha] = set()
-        for plan in plans:
+        for plan in changing:
             self._come(plan, gone)
-        for plan in plans:
+        for plan in changing:
             self._restore(plan, gone)
-        deleted = [ino for plan in plans for ino in self._hide(plan)]
+        deleted = [ino for plan in changing for ino in self._hide(plan)]
         for ino in deleted:
             self.changing.delete(ino)
         for plan in plans:
@@ -152,7 +153,8 @@ class Realising:
 
     def _settle(self, plan: Plan) -> None:
         """See to it that the right version is current."""
+        view = self.changing.view
         for uid, sha in plan.resolved.current.items():
-            versions = self.changing.view.instances_where_uid(uid)
-            if versions[0] != self._inos[sha]:
-                self.changing.make_current(self._inos[sha])
+            ino = self._inos.get(sha)
+            if ino is not None and view.instances_where_uid(uid)[0] != ino and view.past(ino) is None:
+                self.changing.make_current(ino)

@@ -69,6 +69,11 @@ def made(cache: Path, state: ProjectState, kind: int) -> Path | None:
     return None
 
 
+def paths(cache: Path, state: ProjectState) -> list[Path]:
+    """Return where the files of a project are as it is now, if they are made."""
+    return [_path(cache, state, file) for file in files_of(state)]
+
+
 def make(archive: Archive, cache: Path, args: tuple[int, ...]) -> None:
     """Make a file of a project, if it is not there: args are the project's root and the kind of file.
 

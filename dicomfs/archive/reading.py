@@ -10,6 +10,16 @@ from dicomfs.store.index import Table, Transaction
 from dicomfs.store.store import Store
 
 
+def file_inode(txn: Transaction, inodes: Table, ino: int) -> tables.InstanceInode:
+    """Return where the header of an instance, or of a file derived from one, lies; raise NotFound."""
+    value = txn.get(U64.pack(ino), db=inodes)
+    if value is None or value[0] not in (tables.INSTANCE, tables.DERIVED):
+        raise NotFound(f"no instance has inode number {ino}")
+    if len(value) < tables.INSTANCE_INODE.size:
+        raise Damaged(f"the index has a damaged record of inode {ino}; run 'dicomfs reindex'")
+    return tables.InstanceInode.parse(value)
+
+
 class Reading:
     """The tables at one commit. Belongs to one thread."""
 
@@ -40,12 +50,7 @@ class Reading:
 
     def file_inode(self, ino: int) -> tables.InstanceInode:
         """Return where the header of an instance, or of a file derived from one, lies; raise NotFound."""
-        value = self._txn.get(U64.pack(ino), db=self._tables["inode"])
-        if value is None or value[0] not in (tables.INSTANCE, tables.DERIVED):
-            raise NotFound(f"no instance has inode number {ino}")
-        if len(value) < tables.INSTANCE_INODE.size:
-            raise Damaged(f"the index has a damaged record of inode {ino}; run 'dicomfs reindex'")
-        return tables.InstanceInode.parse(value)
+        return file_inode(self._txn, self._tables["inode"], ino)
 
     def not_replaced(self, after: int) -> Iterator[tuple[int, tables.InstanceInode]]:
         """Walk the instances past a number that no other took the place of."""

@@ -1,10 +1,9 @@
 """Rebuild the index from the packs: the same catalog, names, inode numbers and bytes as before."""
 
-import os
-import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final
@@ -16,10 +15,11 @@ from dicomfs.archive.floors import Before
 from dicomfs.archive.fold import fold_meta
 from dicomfs.archive.outcome import Progress
 from dicomfs.errors import ArchiveMissing, Damaged, StorageFull
+from dicomfs.store import replacing
 from dicomfs.store.index import Transaction
 from dicomfs.store.lock import WriterLock
 from dicomfs.store.recovery import seal_leftover
-from dicomfs.store.replay import find, replay
+from dicomfs.store.replay import Found, find, replay
 from dicomfs.store.store import Store
 
 _MOST_NAMED: Final = 1000
@@ -53,6 +53,7 @@ def reindex(
     archives.require(archive_path)
     lock = WriterLock(archive_path / "lock", "dicomfs reindex", wait_s=wait_s)
     try:
+        replacing.settle(archive_path, partial(rebuild, archive_path))
         return _reindex(archive_path, progress)
     except OSError as error:
         raise StorageFull(f"{archive_path}: the index cannot be written ({error.strerror})") from error
@@ -60,26 +61,34 @@ def reindex(
         lock.release()
 
 
-def _reindex(root: Path, progress: Callable[[Progress], None] | None) -> ReindexReport:
-    index, new, old = root / "index", root / "index.new", root / "index.old"
+def rebuild(root: Path, without: frozenset[int] = frozenset()) -> None:
+    """Make a new index from all packs but some; the caller holds the lock."""
+    _reindex(root, None, without)
+
+
+def _reindex(
+    root: Path, progress: Callable[[Progress], None] | None, without: frozenset[int] | None = None
+) -> ReindexReport:
     before, readable = _before(root)
     report = ReindexReport(instances_before=None if before is None else before.instances)
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(mode=0o700)
+    new = begin_index(root)
     try:
-        if index.exists():
-            new.chmod(stat.S_IMODE(index.stat().st_mode))
-        _fold_packs(root, new, report, before, progress, doubt=not readable)
+        _fold_packs(root, new, report, before, progress, without, doubt=not readable)
     except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
+        replacing.remove_tree(new)
         raise
-    shutil.rmtree(old, ignore_errors=True)
-    if index.exists():
-        index.rename(old)
-    new.rename(index)
-    _sync(root)
-    shutil.rmtree(old, ignore_errors=True)
+    replacing.swap_index(root)
     return report
+
+
+def begin_index(root: Path) -> Path:
+    """Make the directory of an index that is going to take the place of the one that is there."""
+    index, new = root / "index", root / "index.new"
+    replacing.remove_tree(new)
+    new.mkdir(mode=0o700)
+    if index.exists():
+        new.chmod(stat.S_IMODE(index.stat().st_mode))
+    return new
 
 
 def _fold_packs(
@@ -88,22 +97,17 @@ def _fold_packs(
     report: ReindexReport,
     before: Before | None,
     progress: Callable[[Progress], None] | None,
+    without: frozenset[int] | None,
     *,
     doubt: bool,
 ) -> None:
     """Make a new index in the directory `new`."""
     store = Store(root, tables.TABLES, new_index=new)
     try:
+        if without is not None:
+            store.packs.left_out = without
         found = find(store, None if before is None else before.committed)
-
-        def fold(txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:
-            fold_meta(store, txn, seq, time_ns, meta)
-
-        def on_commit(done: int, total: int) -> None:
-            if progress is not None:
-                progress(Progress(done, total, 0, 0))
-
-        replay(store, found, fold, on_commit)
+        fold_all(store, found, progress)
         for number, end in found.torn.items():
             seal_leftover(store, number, end)
         report.problems = found.problems
@@ -118,6 +122,19 @@ def _fold_packs(
         store.close()
 
 
+def fold_all(store: Store, found: Found, progress: Callable[[Progress], None] | None) -> None:
+    """Fold the commits that were found into the index of a store, which is new."""
+
+    def fold(txn: Transaction, seq: int, time_ns: int, meta: bytes) -> None:
+        fold_meta(store, txn, seq, time_ns, meta)
+
+    def on_commit(done: int, total: int) -> None:
+        if progress is not None:
+            progress(Progress(done, total, 0, 0))
+
+    replay(store, found, fold, on_commit)
+
+
 def _before(root: Path) -> tuple[Before | None, bool]:
     """Return what the index knows that is to be replaced, and whether it could be read or is not there at all."""
     if not (root / "index" / "data.mdb").exists():
@@ -128,11 +145,3 @@ def _before(root: Path) -> tuple[Before | None, bool]:
     except (ArchiveMissing, Damaged):
         return None, False
     return before, before is not None
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

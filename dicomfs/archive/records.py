@@ -5,21 +5,23 @@
      "study_patients": [[study, patient]], "directories": [[ino, identity, parent, name]],
      "instances": [InstanceRow as a list]}
 
-and of layouts, projects, attachments and versions what fold_layouts.py, fold_projects.py, fold_attachments.py and
-fold_versions.py say.
+and of layouts, projects, attachments, versions and what was forgotten of them what fold_layouts.py, fold_projects.py,
+fold_attachments.py, fold_versions.py and fold_forgetting.py say.
 """
 
 import json
 from typing import Final, NamedTuple, TypeAlias
 
-from dicomfs.archive import fold_attachments, fold_layouts, fold_projects, fold_versions
+from dicomfs.archive import fold_attachments, fold_forgetting, fold_layouts, fold_projects, fold_versions
 from dicomfs.archive.fold_projects import DerivedRow
 from dicomfs.archive.fold_versions import RestoredRow
 
 Value: TypeAlias = str | int
 Attributes: TypeAlias = dict[str, Value]
 
-LEFT_OUT: Final = fold_layouts.KEYS + fold_projects.KEYS + fold_attachments.KEYS + fold_versions.KEYS
+LEFT_OUT: Final = (
+    fold_layouts.KEYS + fold_projects.KEYS + fold_attachments.KEYS + fold_versions.KEYS + fold_forgetting.KEYS
+)
 """The keys that a commit has only where there is something to say."""
 
 

@@ -5,10 +5,10 @@
         lock       held (flock, shared) by those who use it; its mtime is when the last of them came
         cache/     documents and pictures of this state, as the archive's cache/ has those of now
 
-The mark says where the commits lay that it was folded from (store/earlier.py): where that is no longer so, because
-`gc` wrote them anew or a pack was lost, the state is of no use. A state is made under a temporary name, with a dot in
-front; two that make the same one at once make the same, and one of them goes. Who may not write to the archive makes
-one in a temporary directory of its own, which goes when it is no longer used.
+The mark says which commits it was folded from (store/earlier.py): where they are others, because `gc` took something
+out of them or a pack was lost, the state is outdated. A state is made under a temporary name, with a dot in front; two
+that make the same one at once make the same, and one of them goes. Who may not write to the archive makes one in a
+temporary directory of its own, which goes when it is no longer used, and which `gc` knows nothing of.
 """
 
 import fcntl
@@ -18,8 +18,8 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -90,10 +90,30 @@ def states(archive_path: Path) -> list[Kept]:
 
 
 def outdated(archive_path: Path, commits: Sequence[Known]) -> list[Kept]:
-    """Return the states that lead to where commits lay before, though they now lie so: drives that still use one need
-    its packs until they have another."""
+    """Return the states that were folded from other commits than there are now; who uses one makes it anew."""
     true = _true(_home(archive_path), commits)
     return [kept for kept in states(archive_path) if kept.directory.name not in true]
+
+
+@contextmanager
+def gate(archive_path: Path, *, shut: bool = False) -> Iterator[None]:
+    """Hold the gate to states, for a moment: who begins to use one passes it, and `gc` shuts it.
+
+    So whoever was not in when `gc` looked who is finds out what it is about to forget.
+    """
+    fd = None
+    try:
+        try:
+            fd = os.open(archive_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX if shut else fcntl.LOCK_SH)
+        except OSError:
+            if shut:
+                raise
+            # Who may not even list the archive's directory passes beside it.
+        yield
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def remove(directory: Path) -> bool:

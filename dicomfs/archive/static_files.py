@@ -61,7 +61,10 @@ class Tree:
     """A directory that is read, and nothing outside of it; a context manager. Paths are relative to it."""
 
     def __init__(self, root: str) -> None:
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UsageError(f"{root}: cannot be read: {error.strerror}") from error
 
     def __enter__(self) -> Self:
         return self

@@ -64,6 +64,11 @@ class StaticInputs(Iterator[Input]):
             except StorageFull as error:
                 self._refused(shown, Outcome.FAILED, str(error))
                 raise
+            except Exception as error:  # noqa: BLE001 - whatever an instance does to us, the others go on
+                reason = f"internal error ({type(error).__name__}): please report it"
+                self._refused(shown, Outcome.FAILED, reason)
+                os.unlink(path)
+                continue
             return Input(path, os.path.getsize(path), explicit=False, shown=shown, remarks=remarks)
         raise StopIteration
 

@@ -89,7 +89,10 @@ def _below(tree: Tree, top: str, key: str, refused: OnRefused) -> Iterator[str]:
 
 
 def _is_study(tree: Tree, path: str) -> bool:
-    names = {entry.name for entry in tree.entries(path)}
+    try:
+        names = {entry.name for entry in tree.entries(path)}
+    except Unusable:
+        return True  # which is told of when it is read
     return bool(names & {"series", "index.json.gz", "deduplicated", "bulkdata"}) or any(
         name.endswith(".gz") for name in names
     )

@@ -40,6 +40,7 @@ a directory's or an instance's number is its inode number.
     attached  16 s identity of a patient, u64 number   empty: the documents of a patient, the latest last
     past      u64 ino                    JSON Past (fold_versions.py): where an instance or a derived file lay that is
                                          in no tree any more
+    tombstone  SOP Instance UID           SHA-256 each: files that were deleted, and forgotten since
     emptied   u64 patient                empty: patients of whom nothing is shown any more
     log       u64 seq                    JSON {"op", "by", "reason", "run", "edit", and counts of instances}
     history   u64 study, u64 seq         JSON counts of instances: commits that did something with a study
@@ -77,6 +78,7 @@ TABLES: Final = (
     "attachment",
     "attached",
     "past",
+    "tombstone",
     "emptied",
     "log",
     "history",

@@ -64,6 +64,13 @@ class Totals(Share):
         self.earlier += instances
         self.earlier_bytes += size
 
+    def forget(self, modality: str, size: int) -> None:
+        """Count an earlier version, of `size` bytes, no longer; what it brought is in the packs for others."""
+        self.count_earlier(-1, -size)
+        for counted in (self, self.modalities.get(modality, Share())):
+            counted.instances -= 1
+            counted.bytes_in -= size
+
     def add(self, modality: str, row: "InstanceRow") -> None:
         """Count an instance."""
         share = self.modalities.get(modality)

@@ -32,6 +32,7 @@ _COMMANDS = {
     "check": "checking",
     "stats": "statistics",
     "reindex": "reindexing",
+    "gc": "collecting",
     "layout": "layouts",
     "project": "projects",
     "merge": "merging",

@@ -37,7 +37,7 @@ _NEW = "new"
     multiple=True,
     help="Choose what meets a condition, as of `dicomfs query`. May be repeated: all must be met.",
 )
-@click.option("--set", "settings", metavar="KEYWORD=VALUE", multiple=True, help=r"Set an attribute; \ parts values.")
+@click.option("--set", "settings", metavar="KEYWORD=VALUE", multiple=True, help="Set an attribute; \\ parts values.")
 @click.option("--empty", "emptied", metavar="KEYWORD", multiple=True, help="Leave an attribute without a value.")
 @click.option("--remove", "removed", metavar="KEYWORD", multiple=True, help="Take an attribute out.")
 @click.option(
@@ -91,7 +91,7 @@ def edit_command(
     as_json: bool,
     **targets: str | None,
 ) -> int:
-    r"""Correct what instances say: each gets a next version, and the one before is kept.
+    """Correct what instances say: each gets a next version, and the one before is kept.
 
     What is chosen must be all that the options say; of one option that is repeated, any. All versions that
     are shown are edited, those with ~hash in their names too. Everything is one commit: a drive shows all
@@ -103,14 +103,15 @@ def edit_command(
     touched. Values are typed in Unicode: a file keeps its character set where that can hold them, and is
     converted to UTF-8 as a whole otherwise. What was there before is kept in the file's
     OriginalAttributesSequence (PS3.3 C.12.1). Attributes are named by keyword or by tag (0010,0010); several
-    values are parted by \.
+    values are parted by backslashes.
 
     \b
     Patients:
-      --move-to-patient ID   PatientID, its issuer, name, birth date, sex and all else that identifies a
-                             patient become those of an instance of that patient; what that has not, goes.
-                             One whom the archive does not know is made if --set (or --empty) says
-                             PatientName, PatientBirthDate and PatientSex. Whole studies are moved.
+      --move-to-patient ID   PatientID, its issuer, name, birth date, sex and all else that
+                             identifies a patient become those of an instance of that patient;
+                             what that has not, goes. One whom the archive does not know is made
+                             if --set (or --empty) says PatientName, PatientBirthDate and
+                             PatientSex. Whole studies are moved.
       To merge two patients, move all of the one to the other:
                              --patient-id WRONG --move-to-patient RIGHT
 
@@ -119,11 +120,12 @@ def edit_command(
       --new-study-uid        chosen studies, which must be whole
       --new-series-uid       chosen series, which must be whole
       --new-sop-uids         chosen instances, and all that is shown of their UIDs elsewhere
+
     \b
     Split and join:
       --into-study UID|new   chosen series become a part of another study
-      --into-series UID|new  chosen instances become a part of another series, which may be of another study
-      What is put into a study or series that exists takes over what that says of patient, study and series.
+      --into-series UID|new  chosen instances become a part of another series, in any study
+      What is put into a study or series that exists takes over what that says of itself.
 
     Whatever refers to UIDs that are no more, in the studies of all patients concerned, is rewritten in the same
     commit. A part that leaves its study or series keeps its SOP Instance UIDs, so references find it; the
@@ -134,8 +136,8 @@ def edit_command(
 
     \b
     Examples:
-      dicomfs edit -a /srv/archive --study-uid 1.2.3 --set PatientName='DOE^JANE' --reason 'name misspelt' --dry-run
-      dicomfs edit --patient-id A17 --set PatientSex=F --empty PatientBirthDate
+      dicomfs edit -a /srv/archive --study-uid 1.2.3 --set PatientName='DOE^JANE' --dry-run
+      dicomfs edit --patient-id A17 --set PatientSex=F --empty PatientBirthDate --reason 'mistyped'
       dicomfs edit --study-uid 1.2.3 --move-to-patient A18
       dicomfs edit --patient-id A17 --move-to-patient A18 --reason 'one person'
       dicomfs edit --study-uid 1.2.3 --new-study-uid --new-series-uid --new-sop-uids

@@ -102,7 +102,7 @@ def pixel_end() -> bytes:
 def vr_of(tag: str, element: Element, data_set: Mapping[str, Json], *, signed: bool) -> str:
     """Return the VR of an element: the one it tells, if there is such a VR, else what the dictionary has."""
     told = element.get("vr")
-    if told in _VRS and isinstance(told, str):
+    if isinstance(told, str) and told in _VRS:
         return told
     creator = partial(_creator, data_set)
     vr = usual_vr(int(tag, 16), creator)

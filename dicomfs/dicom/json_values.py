@@ -52,7 +52,7 @@ def value_bytes(vr: str, element: Element, encode: Encode, note: Callable[[str],
         return b""
     if not isinstance(values, list):
         values = [values]
-    if not values or values in ([""], [None]):
+    if not values or values == [""] or (values == [None] and vr not in ("FL", "FD")):
         if vr in ("DS", "IS") and values == [None]:
             note(NOT_FINITE)
         return b""

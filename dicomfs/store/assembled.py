@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from typing import Final
+from typing import Final, TypeAlias
 
 from dicomfs.errors import Damaged
 from dicomfs.store import codec as codecs
@@ -10,6 +10,7 @@ from dicomfs.store.ahead import Window
 from dicomfs.store.blobs import BlobReader
 from dicomfs.store.decoders import Part
 from dicomfs.store.location import Location
+from dicomfs.store.packs import PackGone
 from dicomfs.store.recipe import BlobId, Recipe
 
 LOOK_AHEAD: Final = 2
@@ -22,15 +23,36 @@ _NEAR: Final = 4 << 20
 """A long read this close to where the last one ended goes on from it: the kernel's arrive out of order."""
 
 
+Locate: TypeAlias = Callable[[list[BlobId]], list[Location | None]]
+"""Find blobs in the index."""
+Renew: TypeAlias = Callable[[BlobReader], tuple[BlobReader, Locate] | None]
+"""Return what reads blobs instead of a reader that lacks a pack; None where there is nothing newer."""
+
+
+class _Held:
+    """Where a file's blobs are read from, and where they lie there, as far as was asked."""
+
+    __slots__ = ("blobs", "locate", "locations")
+
+    def __init__(self, blobs: BlobReader, locate: Locate) -> None:
+        self.blobs = blobs
+        self.locate = locate
+        self.locations: dict[int, Location] = {}
+
+
 class AssembledFile:
-    """One file of the archive, open for reading. Immutable; may be shared by threads (`read_ready` by one)."""
+    """One file of the archive, open for reading. May be shared by threads (`read_ready` by one).
+
+    What it reads never changes. Packs may be replaced below it: then its blobs are located once more.
+    """
 
     def __init__(
         self,
         recipe: Recipe,
         literals: memoryview,
         blobs: BlobReader,
-        locate: Callable[[list[BlobId]], list[Location | None]],
+        locate: Locate,
+        renew: Renew = lambda _: None,
     ) -> None:
         """Join a recipe with its literal stream; `locate` finds blobs in the index when first needed."""
         if recipe.literal_length != len(literals):
@@ -39,9 +61,9 @@ class AssembledFile:
         self.literal_length = len(literals)
         self._recipe = recipe
         self._literals = literals
-        self._blobs = blobs
-        self._locate = locate
-        self._locations: dict[int, Location] = {}
+        self._held = _Held(blobs, locate)
+        self._renew = renew
+        self._ahead = blobs.ahead
         self._last_end = 0
         self._windows: list[Window] = []
 
@@ -57,19 +79,29 @@ class AssembledFile:
                 return None
             self._order(offset, end, end)
             return self._taken(window, future.result(), offset, end)
+        try:
+            parts = self._ready(offset, end)
+        except PackGone:
+            return None  # which `read` goes on from
+        self._order(offset, end, offset if parts is None else end)
+        if parts is None:
+            return None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _ready(self, offset: int, end: int) -> list[memoryview] | None:
+        """Return the parts of a range, None where one has to be waited for."""
+        held = self._held
         parts: list[memoryview] = []
         for number, start, stop in self._parts(offset, end):
             if self._recipe.blobs[number] is None:
                 at = self._recipe.literal_starts[number]
                 parts.append(self._literals[at + start : at + stop])
                 continue
-            data = self._blobs.ready(self._location(number), start, stop)
+            data = held.blobs.ready(self._location(held, number), start, stop)
             if data is None:
-                self._order(offset, end, offset)
                 return None
             parts.append(data)
-        self._order(offset, end, end)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
         """Return up to `size` bytes at `offset`, fewer only at the end; raise Damaged, never wrong bytes."""
@@ -84,39 +116,55 @@ class AssembledFile:
             except (Damaged, CancelledError):
                 self._drop(window)
         self._order(offset, end, end)
-        return self._assemble(offset, end)
+        while True:
+            held = self._held
+            try:
+                return self._assemble(held, offset, end)
+            except PackGone:
+                if not self._go_on_from(held):
+                    raise
 
-    def _assemble(self, offset: int, end: int) -> memoryview:
+    def _go_on_from(self, held: _Held) -> bool:
+        """Read from other packs than these from now on; say whether there are any."""
+        if held is self._held:
+            renewed = self._renew(held.blobs)
+            if renewed is None:
+                return False
+            self._held = _Held(*renewed)
+        return True
+
+    def _assemble(self, held: _Held, offset: int, end: int) -> memoryview:
         """Put together a range of the file; wait as long as it takes."""
         found = self._parts(offset, end)
         if len(found) == 1:
-            return self._part(*found[0])
+            return self._part(held, *found[0])
         out = codecs.room(end - offset)
         at = 0
         for number, start, stop in found:
             part = out[at : at + stop - start]
             if self._recipe.blobs[number] is None:
-                part[:] = self._part(number, start, stop)
+                part[:] = self._part(held, number, start, stop)
             else:
-                self._blobs.fill(self._location(number), start, stop, part)
+                held.blobs.fill(self._location(held, number), start, stop, part)
             at += stop - start
         return out
 
     def _make(self, offset: int, end: int) -> memoryview:
         """Put together a window: by another process where there is one."""
+        held = self._held
         found = self._parts(offset, end)
         literals: list[tuple[int, memoryview]] = []
         parts: list[Part] = []
         at = 0
         for number, start, stop in found:
             if self._recipe.blobs[number] is None:
-                literals.append((at, self._part(number, start, stop)))
+                literals.append((at, self._part(held, number, start, stop)))
             else:
-                parts.append(Part(self._location(number), start, stop, at))
+                parts.append(Part(self._location(held, number), start, stop, at))
             at += stop - start
-        out = self._blobs.decoders.run(end - offset, parts)
+        out = held.blobs.decoders.run(end - offset, parts)
         if out is None:
-            return self._assemble(offset, end)
+            return self._assemble(held, offset, end)
         for at, literal in literals:
             out[at : at + len(literal)] = literal
         return out
@@ -130,14 +178,14 @@ class AssembledFile:
         """Begin to make what a reader of the whole file, or of this range, asks for first."""
         stop = self.size if stop is None else min(stop, self.size)
         if stop - start >= _LONG and not self._windows and self._is_coded(start):
-            window = self._blobs.ahead.order(start, min(stop, start + WINDOW), self._make)
+            window = self._ahead.order(start, min(stop, start + WINDOW), self._make)
             self._windows = [] if window is None else [window]
 
-    def _part(self, number: int, start: int, stop: int) -> memoryview:
+    def _part(self, held: _Held, number: int, start: int, stop: int) -> memoryview:
         if self._recipe.blobs[number] is None:
             at = self._recipe.literal_starts[number]
             return self._literals[at + start : at + stop]
-        return self._blobs.read(self._location(number), start, stop)
+        return held.blobs.read(self._location(held, number), start, stop)
 
     def head(self, limit: int) -> bytes:
         """Return the file from its beginning up to its first blob, at most `limit` bytes."""
@@ -155,7 +203,7 @@ class AssembledFile:
         """Find every blob in the index; raise Damaged where one is not there."""
         for number, blob in enumerate(self._recipe.blobs):
             if blob is not None:
-                self._location(number)
+                self._location(self._held, number)
 
     def extents(self, start: int, end: int) -> Iterator[tuple[int, int, BlobId | None]]:
         """Yield what the file has from `start` to `end`, piece by piece: a blob's name where a piece is all of it."""
@@ -180,7 +228,7 @@ class AssembledFile:
         stop = self.size if stop is None else stop
         for window in self._windows:
             if start <= window.start and window.stop <= stop:
-                self._blobs.ahead.done(window)
+                self._ahead.done(window)
         self._windows = [one for one in self._windows if one.future is not None]
 
     def _parts(self, offset: int, end: int) -> list[tuple[int, int, int]]:
@@ -196,18 +244,19 @@ class AssembledFile:
             number += 1
         return found
 
-    def _location(self, number: int) -> Location:
-        found = self._locations.get(number)
+    def _location(self, held: _Held, number: int) -> Location:
+        known = held.locations
+        found = known.get(number)
         if found is None:
             # A file is mostly read on from where a read began, so its next blobs are looked up along.
             blobs = self._recipe.blobs
             near = range(number, min(number + 256, len(blobs)))
-            wanted = [one for one in near if blobs[one] is not None and one not in self._locations]
+            wanted = [one for one in near if blobs[one] is not None and one not in known]
             ids = [blob for candidate in wanted if (blob := blobs[candidate]) is not None]
-            for candidate, location in zip(wanted, self._locate(ids), strict=True):
+            for candidate, location in zip(wanted, held.locate(ids), strict=True):
                 if location is not None and location.length == self._recipe.lengths[candidate]:
-                    self._locations[candidate] = location
-            found = self._locations.get(number)
+                    known[candidate] = location
+            found = known.get(number)
             if found is None:
                 raise Damaged("a blob of this file is not in the index, or not as long as the recipe says")
         return found
@@ -225,7 +274,7 @@ class AssembledFile:
 
     def _drop(self, window: Window) -> None:
         self._windows = [one for one in self._windows if one is not window]
-        self._blobs.ahead.done(window)
+        self._ahead.done(window)
 
     def _order(self, offset: int, end: int, start: int) -> None:
         """Have made what a sequential reader, who asks for this range, will ask for from `start` on."""
@@ -243,7 +292,7 @@ class AssembledFile:
         coming = sum(one.start > offset for one in windows)
         while start < self.size and coming < LOOK_AHEAD and self._is_coded(start):
             stop = min(start + length, self.size)
-            window = self._blobs.ahead.order(start, stop, self._make)
+            window = self._ahead.order(start, stop, self._make)
             if window is None:
                 break
             windows.append(window)
@@ -259,6 +308,6 @@ class AssembledFile:
         while number < len(recipe.blobs) and recipe.blobs[number] is None:
             number += 1
         try:
-            return number < len(recipe.blobs) and self._location(number).codec != codecs.PLAIN
+            return number < len(recipe.blobs) and self._location(self._held, number).codec != codecs.PLAIN
         except Damaged:
             return False  # which concerns the read that gets there

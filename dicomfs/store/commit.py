@@ -76,16 +76,38 @@ def encode(
     body: Iterable[bytes],
 ) -> tuple[CommitHead, bytes]:
     """Return the record of one commit."""
+    return encode_packed(seq, start, time_ns, blobs, pack_meta(meta), body)
+
+
+def pack_meta(meta: bytes) -> bytes:
+    """Return the JSON of a commit as its record holds it."""
+    packed: bytes = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(meta)
+    return packed
+
+
+def encode_packed(
+    seq: int,
+    start: int,
+    time_ns: int,
+    blobs: Sequence[tuple[BlobId, Location]],
+    packed: bytes,
+    body: Iterable[bytes],
+) -> tuple[CommitHead, bytes]:
+    """Return the record of one commit whose JSON is compressed already."""
     table = b"".join(
         _BLOB.pack(blob, at.offset, at.stored, at.length, at.codec, len(at.checks))
         + Struct(f"<{len(at.checks)}I").pack(*at.checks)
         for blob, at in blobs
     )
-    packed = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(meta)
     joined = b"".join(body)
     head = CommitHead(seq, start, time_ns, len(table), len(packed), len(joined))
     fixed = _HEAD.pack(b"DCAT", VERSION, 0, *head)
     return head, b"".join((fixed, table, packed, joined))
+
+
+def record_length(blobs: Iterable[tuple[BlobId, Location]], meta_length: int, body_length: int) -> int:
+    """Return how long a record with these blobs is."""
+    return _HEAD.size + sum(_BLOB.size + 4 * len(at.checks) for _, at in blobs) + meta_length + body_length
 
 
 def read_head(record: bytes) -> CommitHead:

@@ -1,13 +1,14 @@
 """Earlier states of the catalog: which commits they are made of, and their fold into an index of their own.
 
 The index of now says which commits there are and where their records lie, so nothing is looked for in the packs, and
-a record is read up to its JSON alone. Such an index knows no blobs: where these lie, the index of now says
-(`Store.find`), as they may have been moved since, or written again because they were hurt.
+a record is read up to its JSON alone. Such an index knows no blobs: where these lie, and headers, the index of now says
+(`Store.live`), as they may have been moved since, or written again because they were hurt.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from hashlib import sha256
+from struct import Struct
 from typing import Final, NamedTuple
 
 from dicomfs.errors import Damaged
@@ -18,6 +19,7 @@ from dicomfs.store.store import KEY, CommitPlace, Store
 
 _PER_TRANSACTION: Final = 64
 _MARK_DIGITS: Final = 32
+_MARKED: Final = Struct(">4Q")
 
 
 class Known(NamedTuple):
@@ -44,15 +46,16 @@ def meta_value(live: Index, name: bytes) -> bytes | None:
 
 
 def marks(version: str, found: Iterable[Known], wanted: AbstractSet[int]) -> dict[int, str]:
-    """Return for each wanted number (0, or that of a commit) a digest of where the commits up to it lie.
+    """Return for each wanted number (0, or that of a commit) a digest of the commits up to it.
 
-    Packs never change and their numbers are never used again, so the same mark of the same `version` of whoever folds
-    them means the same state.
+    Of a commit it holds number, time and how long its JSON and body are. These change where `gc` takes something out of
+    it, and nowhere else, so the same mark of the same `version` of whoever folds them means the same state.
     """
     digest = sha256(version.encode())
     marked = {0: digest.hexdigest()[:_MARK_DIGITS]} if 0 in wanted else {}
     for commit in found:
-        digest.update(KEY.pack(commit.seq) + commit.place.encode())
+        place = commit.place
+        digest.update(_MARKED.pack(commit.seq, place.time_ns, place.meta_length, place.body_length))
         if commit.seq in wanted:
             marked[commit.seq] = digest.hexdigest()[:_MARK_DIGITS]
     return marked

@@ -77,7 +77,7 @@ class PackWriter:
         length = len(data)
         if crc is None:
             crc = crc32(data)
-        header = _local_header(crc, length, len(name)) + name
+        header = entry_header(name, crc, length)
         offset = self.position + len(header)
         self._parts += (header, data)
         self.entries.append(Entry(name, offset, length, crc))
@@ -118,7 +118,7 @@ class PackWriter:
 
     def full(self) -> bool:
         """Say whether the pack should be sealed after this commit."""
-        return self.position >= SEAL_BYTES or len(self.entries) >= SEAL_ENTRIES
+        return _is_full(self.position, self.entries)
 
     def cut_back(self, length: int) -> None:
         """Forget everything past `length`: what a failed commit left."""
@@ -137,6 +137,38 @@ class PackWriter:
     def close(self) -> None:
         """Close the file."""
         os.close(self.fd)
+
+
+class PackMeasure:
+    """Counts how long a pack would be, entry by entry, and writes nothing."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.entries: list[Entry] = []
+
+    def add(self, name: bytes, length: int) -> int:
+        """Count an entry and return the offset that its bytes would have."""
+        offset = self.position + _LOCAL.size + len(name)
+        self.entries.append(Entry(name, offset, length, 0))
+        self.position = offset + length
+        return offset
+
+    def full(self) -> bool:
+        """Say whether the pack would be sealed after this commit."""
+        return _is_full(self.position, self.entries)
+
+    def sealed(self) -> int:
+        """Return how long the pack would be when it is sealed."""
+        return self.position + len(_directory(self.entries, self.position))
+
+
+def _is_full(position: int, entries: list[Entry]) -> bool:
+    return position >= SEAL_BYTES or len(entries) >= SEAL_ENTRIES
+
+
+def entry_header(name: bytes, crc: int, length: int) -> bytes:
+    """Return what stands before the bytes of an entry, its name included."""
+    return _local_header(crc, length, len(name)) + name
 
 
 def _local_header(crc: int, length: int, name_length: int) -> bytes:

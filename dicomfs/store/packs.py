@@ -13,12 +13,18 @@ from pathlib import Path
 from typing import Final
 
 from dicomfs.errors import Damaged, Refused
+from dicomfs.store import intent
+from dicomfs.store.intent import Replacement
 
 OPEN_PACKS: Final = 256
 """How many packs are kept open: file descriptors are scarce (1,024 by default)."""
 _PAGE: Final = mmap.PAGESIZE
 _REFUSALS: Final = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What says nothing of the pack itself."""
+
+
+class PackGone(Damaged):
+    """A pack is not there: replaced by others, which the index then knows, or lost."""
 
 
 class PackFile:
@@ -29,7 +35,7 @@ class PackFile:
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise Damaged(f"{path}: the pack is missing; bring it back from a copy of the archive") from error
+            raise PackGone(f"{path}: the pack is missing; bring it back from a copy of the archive") from error
         except OSError as error:
             if error.errno in _REFUSALS:
                 raise Refused(f"{path}: the pack cannot be opened ({error.strerror})") from error
@@ -117,15 +123,31 @@ class PackDirectory:
         self._open: dict[int, PackFile] = {}  # at most OPEN_PACKS, the one opened first in front
         self._lock = threading.Lock()
         self._changed_ns = 0
+        self.left_out: frozenset[int] | None = None
+        """Packs that are taken for not there; None: what is said of packs that replace others counts."""
+        self._coming: frozenset[int] = frozenset()
 
     def path(self, number: int) -> Path:
         """Return the place of a pack."""
-        return self.directory / f"{number:08d}.zip"
+        return self.coming_path(number) if number in self._coming else self.directory / f"{number:08d}.zip"
+
+    def coming_path(self, number: int) -> Path:
+        """Return the place of a pack while it is being made to replace others."""
+        return self.directory / f"{number:08d}.zip{intent.COMING}"
 
     def numbers(self) -> list[int]:
-        """Return the numbers of all packs that exist, ascending."""
+        """Return the numbers of all packs that exist, ascending; of packs that replace others either these or those."""
         names = os.listdir(self.directory)
-        return sorted(int(name[:-4]) for name in names if name.endswith(".zip") and name[:-4].isdigit())
+        found = {int(name[:-4]) for name in names if name.endswith(".zip") and name[:-4].isdigit()}
+        left_out = self.left_out
+        if left_out is None:
+            told = intent.read(self.directory) if intent.NAME in names else None
+            left_out = frozenset() if told is None else frozenset(told.go if found.issuperset(told.come) else told.come)
+        return sorted(found - left_out | self._coming)
+
+    def look_ahead(self, replacement: Replacement) -> None:
+        """Take packs for replaced that are going to be: those that come lie under the names that they have now."""
+        self.left_out, self._coming = frozenset(replacement.go), frozenset(replacement.come)
 
     def open(self, number: int) -> PackFile:
         """Return the pack open for reading; raise Damaged where it is missing."""
@@ -153,9 +175,13 @@ class PackDirectory:
                 del self._open[number]
         return bool(replaced)
 
-    def create(self, number: int) -> int:
-        """Make an empty pack whose name survives a crash, for whoever may enter packs/; return it open for writing."""
-        fd = os.open(self.path(number), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    def create(self, number: int, *, coming: bool = False) -> int:
+        """Make an empty pack whose name survives a crash, for whoever may enter packs/; return it open for writing.
+
+        One that is `coming` has a name that is no pack's yet.
+        """
+        path = self.coming_path(number) if coming else self.path(number)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.fchmod(fd, 0o600 | os.stat(self.directory).st_mode & 0o666)
         self.sync_names()
         return fd
@@ -172,14 +198,7 @@ class PackDirectory:
 
     def sync_names(self) -> None:
         """Bring the directory itself to the disk."""
-        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-        finally:
-            os.close(fd)
+        intent.sync_directory(self.directory)
 
     def close(self) -> None:
         """Close every pack that nobody is reading from; the others close when they are done."""

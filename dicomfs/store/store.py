@@ -13,6 +13,7 @@ The layer above adds its own tables and fills them in the same transactions.
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct, error
 from typing import Final, NamedTuple
@@ -83,30 +84,35 @@ class Store:
         tables: Sequence[str],
         *,
         writable: bool = False,
+        index: Path | None = None,
         new_index: Path | None = None,
-        earlier: Path | None = None,
+        earlier: Path | Index | None = None,
         live: Index | None = None,
     ) -> None:
         """Open the store below `root`; `tables` are those of the layer above.
 
-        `new_index` is where an index is to be made from the packs, which is not durable until `index.sync`. `earlier`
-        is where one lies of an earlier state (earlier.py): it says what there was, and the index of now, which is
-        `live` if this process has it open, where blobs lie.
+        `index` is where its index lies if not in its place. `new_index` is where one is to be made from the packs, that
+        is not durable until `index.sync`. `earlier` is that of an earlier state (earlier.py), or where it lies: it says
+        what there was, and the index of now, which is `live` if this process has it open, where that lies.
         """
         self.root = root
         self.packs: PackDirectory = PackDirectory(root / "packs")
         self.blobs: BlobReader = BlobReader(self.packs)
         names = (*TABLES, *tables)
-        if earlier is not None:
+        self._above = tables
+        if isinstance(earlier, Index):
+            self.index = earlier
+        elif earlier is not None:
             self.index = Index(earlier, names, writable=False, fixed=True)
         elif new_index is None:
-            self.index = Index(root / "index", names, writable=writable)
+            self.index = Index(index or root / "index", names, writable=writable)
         else:
             self.index = Index(new_index, names, writable=True, durable=False)
         if earlier is None:
             live = self.index
-        self.live: Index = live or Index(root / "index", TABLES, writable=False)
-        """The index that says where blobs lie: what was moved, or written again because it was hurt, is found."""
+        self.live: Index = live or Index(root / "index", names, writable=False)
+        """The index that says where blobs and headers lie: what was moved, or written again because it was hurt, is
+        found."""
         self.blob_table: Table = self.index.tables["blob"]
         self.pack_table: Table = self.index.tables["pack"]
         self.commit_table: Table = self.index.tables["commit"]
@@ -156,18 +162,18 @@ class Store:
 
     def commit_place(self, txn: Transaction, seq: int) -> CommitPlace:
         """Return where a commit record lies; raise Damaged where the index does not know it."""
-        value = txn.get(KEY.pack(seq), db=self.commit_table)
-        if value is None:
-            raise Damaged(f"the index does not know commit {seq}; run 'dicomfs reindex'")
-        return CommitPlace.decode(seq, value)
+        return _place(txn, self.commit_table, seq)
 
-    def place_once_read(self, txn: Transaction, seq: int) -> CommitPlace:
-        """Return the same as `commit_place` from memory, if it was asked for before: a commit never moves."""
+    def place_now(self, txn: Transaction, seq: int) -> CommitPlace:
+        """Return where a commit record lies by the index of now, which `txn` is of; from memory if it was asked before.
+
+        It moves only with the index.
+        """
         found = self._places.get(seq)
         if found is None:
             if len(self._places) >= _PLACES:
                 self._places.clear()
-            found = self._places[seq] = self.commit_place(txn, seq)
+            found = self._places[seq] = _place(txn, self.live.tables["commit"], seq)
         return found
 
     def has_commit(self, txn: Transaction, seq: int) -> bool:
@@ -219,7 +225,10 @@ class Store:
 
     def size(self) -> int:
         """Return the bytes that packs and index take."""
-        packs = sum(os.stat(self.packs.path(number)).st_size for number in self.packs.numbers())
+        packs = 0
+        for number in self.packs.numbers():
+            with suppress(FileNotFoundError):  # it was replaced just now
+                packs += os.stat(self.packs.path(number)).st_size
         return packs + self.index.size()
 
     def refresh(self) -> None:
@@ -227,13 +236,15 @@ class Store:
         if self.packs.drop_replaced():
             self.blobs.forget()
 
-    def follow(self) -> bool:
-        """Of an earlier state, look for blobs in the index of now if another one lies in its place; say whether."""
-        if self.live is self.index or not self.live.replaced():
-            return False
-        # Threads in the middle of something go on with the old one, which closes with the last of them.
-        self.live = Index(self.live.directory, TABLES, writable=False)
-        return True
+    def followed(self) -> "Store | None":
+        """Return the same with the index of now, if another one lies in its place; of an earlier state its own stays.
+
+        Whoever is in the middle of something goes on with this one, which closes with the last of them.
+        """
+        if not self.live.replaced():
+            self.refresh()
+            return None
+        return Store(self.root, self._above, earlier=None if self.live is self.index else self.index)
 
     def close(self) -> None:
         """Close everything."""
@@ -242,6 +253,13 @@ class Store:
         if self.live is not self.index:
             self.live.close()
         self.packs.close()
+
+
+def _place(txn: Transaction, table: Table, seq: int) -> CommitPlace:
+    value = txn.get(KEY.pack(seq), db=table)
+    if value is None:
+        raise Damaged(f"the index does not know commit {seq}; run 'dicomfs reindex'")
+    return CommitPlace.decode(seq, value)
 
 
 def _unknown(blob: BlobId) -> Damaged:

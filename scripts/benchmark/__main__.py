@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmark import (
+    collecting,
     editing,
     exporting,
     importing,
@@ -49,6 +50,7 @@ PROBES: dict[str, Callable[[Stage], None]] = {
     "export": exporting.probe_export,
     "edit": editing.probe_edit,
     "deid": exporting.probe_deid,
+    "gc": collecting.probe_gc,
     "web": web.probe_web,
     "documents": web.probe_documents,
     "static-dicomweb": web.probe_reference,

@@ -131,6 +131,18 @@ class Stage:
 
         return self._archive(f"scans-{codec}", make, **parameters)
 
+    def scattered(self, codec: str) -> Path:
+        """Return an archive with a pack for each of the CT studies."""
+        source = self.ct
+        parameters = {"studies": self.sizes.ct_studies, "slices": self.sizes.ct_slices}
+
+        def make(place: Path) -> None:
+            drives.dicomfs("init", "--codec", codec, place)
+            for study in sorted(source.glob("CT*")):
+                drives.dicomfs("import", "-a", place, study)
+
+        return self._archive(f"scattered-{codec}", make, **parameters)
+
     @property
     def cohort_archive(self) -> Path:
         """An archive of the cohort, with the default codec."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicomfs.archive.archive import Archive
+from dicomfs.archive.archive import Archive, _find_header
 from dicomfs.errors import Damaged
 from tests.archive.importing import add, packs
 from tests.builders import make_instance
@@ -93,7 +93,7 @@ def test_a_hurt_header_is_damage(archive_path: Path) -> None:
     add(archive_path, make_instance(modality="SR"))
     with Archive.open(archive_path) as archive:
         (ino,) = inodes(archive)
-        inode, place = archive._find_header(ino)
+        inode, place = _find_header(archive.store, ino)
         at = place.offset + place.head.body_at + inode.body_offset
         fd = os.open(packs(archive_path)[0], os.O_RDWR)
         os.pwrite(fd, b"XXXX", at)

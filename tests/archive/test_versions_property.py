@@ -60,7 +60,9 @@ class World:
     random: random.Random
     versions: list[Version] = field(default_factory=list)
     frozen: dict[int, set[int]] = field(default_factory=dict)
-    """Of projects that are finished, by root: the instances."""
+    """Of projects that are finished, by root: the instances that they show."""
+    taken: dict[int, dict[int, set[int]]] = field(default_factory=dict)
+    """By what was deleted: what frozen projects lost with it."""
     live: list[int] = field(default_factory=list)
     derived: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)
     places: dict[tuple[str, int], tuple[int, bytes]] = field(default_factory=dict)
@@ -130,7 +132,7 @@ class World:
                 self.versions.append(replace(brought[digest], ino=ino, came=seq))
             elif not by_ino[ino].shown:
                 assert digest in brought
-                by_ino[ino].shown, by_ino[ino].deleted, by_ino[ino].came = True, 0, seq
+                self.show(by_ino[ino], seq)
         for one in self.versions:
             if one.shown and one.ino not in now:
                 assert one.sop in {new.sop for new in brought.values()}
@@ -153,8 +155,8 @@ class World:
         done = deleting.delete(self.path, selection, "a test")
         gone = [one for one in named if one.shown]
         assert done.instances == len(gone)
-        for one in gone:
-            one.shown, one.deleted = False, done.seq
+        for one in sorted(gone, key=lambda one: one.ino):
+            self.hide(one, done.seq)
 
     def restore(self) -> None:
         deleted = [one for one in self.versions if one.deleted and not one.shown and not self.shown_of(one.sop)]
@@ -172,7 +174,20 @@ class World:
 
     def back(self, back: list[Version], seq: int) -> None:
         for one in back:
-            one.shown, one.deleted, one.came = True, 0, seq
+            self.show(one, seq)
+
+    def hide(self, one: Version, seq: int) -> None:
+        """Delete: frozen projects lose it, and earlier versions of it that they went on showing."""
+        one.shown, one.deleted = False, seq
+        past = {other.ino for other in self.versions if other.sop == one.sop and not other.shown}
+        self.taken[one.ino] = {root: shown & past for root, shown in self.frozen.items()}
+        for root, taken in self.taken[one.ino].items():
+            self.frozen[root] -= taken
+
+    def show(self, one: Version, seq: int) -> None:
+        for root, taken in self.taken.pop(one.ino, {}).items() if one.deleted else ():
+            self.frozen[root] |= taken
+        one.shown, one.deleted, one.came = True, 0, seq
 
     def version(self) -> None:
         past = [one for one in self.versions if not one.shown]
@@ -204,7 +219,7 @@ class World:
             if one.shown and one.ino not in now:
                 one.shown = False
             elif one.ino in now and not one.shown:
-                one.shown, one.deleted, one.came = True, 0, done.seq
+                self.show(one, done.seq)
 
     def layout(self) -> None:
         name = self.random.choice(LAYOUTS)
@@ -322,9 +337,7 @@ class World:
                 if state.definition.live:
                     assert members.keys() == shown & mine
                 else:
-                    # Of a frozen one, what was deleted is not there, and what was replaced is.
-                    gone = {one.ino for one in self.versions if one.deleted and not one.shown}
-                    assert members.keys() == self.frozen[state.root] - gone
+                    assert members.keys() == self.frozen[state.root]
                 if state.definition.deid:
                     for source, member in members.items():
                         digest = view.file_inode(member.shown).sha256.hex()
@@ -364,7 +377,7 @@ def _files(view: View, root: int) -> Iterator[int]:
             yield entry.ino
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_whatever_is_done_only_what_should_is_shown(archive_path: Path, tmp_path: Path, seed: int) -> None:
     world = World(archive_path, random.Random(seed))
     steps = (
@@ -372,14 +385,14 @@ def test_whatever_is_done_only_what_should_is_shown(archive_path: Path, tmp_path
         + [World.layout] * 2 + [World.project] * 2
     )  # fmt: skip
     done: list[str] = []
-    for number in range(24):
+    for number in range(20):
         world.steps = number
         step = World.import_ if number == 0 else world.random.choice(steps)
         done.append(step.__name__)
         try:
             step(world)
             world.check()
-            if number % 6 == 5:
+            if number % 7 == 6:
                 world.documents(tmp_path / "cache")
                 holds(archive_path)
         except Exception as error:

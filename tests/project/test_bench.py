@@ -39,11 +39,14 @@ FIGURES = {
     "stored": {"CT", "MR"},
     "start": {"100", "200"},
     "query": {"100", "200", "200, command line", "6, pydicom"},
+    "edit": {"cp", "dicomfs"},
     "layout": {"ext4", "icore", "archive"},
     "layout-stored": {"icore, index", "icore, packs", "archive, index", "archive, packs"},
     "layout-find": {"ext4, icore", "dicomfs, icore", "ext4, archive", "dicomfs, archive"},
     "layout-ls": {"ext4, icore", "dicomfs, icore", "ext4, archive", "dicomfs, archive"},
     "export": {"ext4, cp", "dicomfs, ZIP", "dicomfs-fast, directory", "dicomfs-fast, ZIP"},
+    "gc": {"ext4, cp", "dicomfs"},
+    "gc-fast": {"ext4, cp", "dicomfs"},
     "growth": {"cfs, 100", "cfs, 200", "dicomfs, 100", "dicomfs, 200"},
 }
 
