@@ -372,19 +372,20 @@ class Model:
                 raise Unlike(f"no commit says what became of inode {one.ino} of {one.sop}")
 
     def told(self) -> dict[str, list[tuple[object, ...]]]:
-        """Return all of it, to be compared: by SOP Instance UID, versions in their order."""
-        return {
-            sop: held for sop in sorted(self.sops)
-            if (held := [_told(one) for one in self.sops[sop] if not one.forgotten])
-        }  # fmt: skip
+        """Return all of it, to be compared: by SOP Instance UID, the current version first."""
+        found: dict[str, list[tuple[object, ...]]] = {}
+        for sop, versions in sorted(self.sops.items()):
+            held = [_told(one) for one in versions if not one.forgotten]
+            if held:
+                found[sop] = [held[0], *sorted(held[1:])] if self.current(sop) else sorted(held)
+        return found
 
-    def _lacking(self, one: Version, new: Mapping[int, tuple[str, Said, str]]) -> str:
-        for ino, (_, said, pixels) in new.items():
-            if text(said, "SOPInstanceUID") == one.sop and not one.sha256:
-                different = {key for key in said.keys() | one.said if said.get(key) != one.said.get(key)}
-                told = {key: (one.said.get(key), said.get(key)) for key in sorted(different)}
-                return f"inode {ino} of {one.sop}: (expected, found): {told}, same pixels: {pixels == one.pixels}"
-        return f"a version of {one.sop} is not shown"
+    def follow(self, other: Model) -> None:
+        """Take over in which order versions are that are not current."""
+        for sop, versions in self.sops.items():
+            order = {one.ino: number for number, one in enumerate(other.sops.get(sop, ()))}
+            versions.sort(key=lambda one: order.get(one.ino, len(order)))
+            self._settle(sop)
 
 
 def _told(one: Version) -> tuple[object, ...]:
