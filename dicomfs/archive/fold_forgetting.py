@@ -83,8 +83,9 @@ class Sweep:
         for table in ("inode", "past"):
             self._txn.delete(key, db=self._tables[table])
         self._tree.free(past.parent, ino, name)
-        for _, parent, link in past.links:
-            self._tree.free(parent, ino, link.encode())
+        for version, links in ((ino, past.links), *((other.ino, other.links) for other in past.others)):
+            for _, parent, link in links:
+                self._tree.free(parent, version, link.encode())
         if inode.kind == DERIVED_KIND:
             self._txn.delete(key, db=self._tables["source"])
         else:
