@@ -168,7 +168,7 @@ class Walk:
         self._agree(self._commits())
 
     def _forget(self, rng: random.Random) -> None:
-        if not history_steps.HAS_GC or not self.recorded:
+        if not self.recorded:
             return
         limit_ns = rng.choice(self.recorded).time_ns + rng.choice((-1, 0, 0, 1))
         perform(self.path, "gc", {"forget_before_ns": limit_ns})
@@ -189,7 +189,7 @@ class Walk:
         self._agree(self._commits(), rng)
 
     def _fork(self) -> None:
-        if self.fork is not None or not history_steps.HAS_MERGE:
+        if self.fork is not None:
             return
         path = self.path.parent / f"{self.path.name}-fork{self.done['fork']}"
         shutil.copytree(self.path, path)

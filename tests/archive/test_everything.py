@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.mount.conftest import Drive
 
-WALKS = int(os.environ.get("DICOMFS_WALKS", "6"))
+WALKS = int(os.environ.get("DICOMFS_WALKS", "5"))
 MOUNTED = -(-WALKS // 6)
 STEPS = int(os.environ.get("DICOMFS_WALK_STEPS", "12"))
 FIRST = int(os.environ.get("DICOMFS_SEED", "0"))
