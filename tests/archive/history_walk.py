@@ -78,6 +78,11 @@ class Walk:
             create(self.path, "deid", live=True, deid="basic")
         self._agree({})
 
+    @property
+    def has_project(self) -> bool:
+        """Whether a live project has all that is shown."""
+        return bool(self._project)
+
     def step(self, step: str) -> None:
         """Do a step."""
         word, _, number = step.partition(":")
