@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from dicomfs.archive import deleting
+from dicomfs.archive import deleting, gc, merging
 from dicomfs.archive.deleting import delete, restore
 from dicomfs.archive.editing_file import replace_with
 from dicomfs.archive.editing_plan import Asked
@@ -43,12 +43,8 @@ def perform(archive: Path, op: str, told: dict[str, Any]) -> Any:
     if op == "undo":
         return deleting.undo(archive, told["seq"])
     if op == "gc":
-        from dicomfs.archive import gc
-
         return gc.collect(archive, forget_before_ns=told["forget_before_ns"])
     if op == "merge":
-        from dicomfs.archive import merging
-
         return merging.merge(archive, Path(told["path"]))
     assert op == "reindex"
     return reindex(archive)
@@ -70,8 +66,6 @@ def main(archive: str, op: str, told: dict[str, Any], step: str = "", commit: in
             os.killpg(0, signal.SIGKILL)
 
     if step in GC_STEPS:
-        from dicomfs.archive import gc
-
         collect = gc.collect
         gc.collect = lambda *arguments, **options: collect(*arguments, faults=at, **options)  # type: ignore[assignment]
     elif step:

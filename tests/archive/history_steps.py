@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,13 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from dicomfs.archive import layouts
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.built_in_layouts import built_in
-from tests.archive.history_model import Model, Unlike, Version, grouped, tag
+from tests.archive.history_model import Model, Unlike, Version, grouped, seen, tag, text
 from tests.builders import make_instance, uid
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-HAS_GC = importlib.util.find_spec("dicomfs.archive.gc") is not None
-HAS_MERGE = importlib.util.find_spec("dicomfs.archive.merging") is not None
 PATIENTS = ("DFS-1", "DFS-2")
 _VALUES = {
     "PatientName": ("Doe^Jane", "Roe^Richard", "Müller^Änne", ""),
@@ -73,7 +70,7 @@ def make(word: str, rng: random.Random, model: Model, archive: Path, sources: Pa
         return _import(rng, model, archive, sources)
     if word == "gc":
         nothing = {"forget_before_ns": None}
-        return Command("gc", "gc", nothing, lambda _model, _result: 0, lambda done: done.versions) if HAS_GC else None
+        return Command("gc", "gc", nothing, lambda _model, _result: 0, lambda done: done.versions)
     if word == "replace":
         return _replace(rng, model, sources)
     return {"edit": _edit, "delete": _delete, "restore": _restore, "undo": _undo}[word](rng, model)
@@ -114,7 +111,7 @@ def _import(rng: random.Random, model: Model, archive: Path, sources: Path) -> C
                 file.close()
         else:
             data = _file(rng)
-            contents.setdefault(str(hash_of(data)), data)
+            contents.setdefault(text(seen(data)[0], "SOPInstanceUID"), data)
     directory = _fresh(sources, "import")
     for number, data in enumerate(contents.values()):
         (directory / f"{number:04d}").write_bytes(data)
@@ -127,13 +124,6 @@ def _import(rng: random.Random, model: Model, archive: Path, sources: Path) -> C
     return Command(
         "import", "import", told, apply, lambda results: [str(one.outcome) for one in results], repeatable=not back
     )
-
-
-def hash_of(data: bytes) -> str:
-    """Return the SOP Instance UID of a file, so that each is imported once by a command."""
-    from tests.archive.history_model import seen, text
-
-    return text(seen(data)[0], "SOPInstanceUID")
 
 
 def _fresh(sources: Path, name: str) -> Path:

@@ -78,6 +78,11 @@ class Walk:
             create(self.path, "deid", live=True, deid="basic")
         self._agree({})
 
+    @property
+    def has_project(self) -> bool:
+        """Whether a live project has all that is shown."""
+        return bool(self._project)
+
     def step(self, step: str) -> None:
         """Do a step."""
         word, _, number = step.partition(":")
@@ -168,7 +173,7 @@ class Walk:
         self._agree(self._commits())
 
     def _forget(self, rng: random.Random) -> None:
-        if not history_steps.HAS_GC or not self.recorded:
+        if not self.recorded:
             return
         limit_ns = rng.choice(self.recorded).time_ns + rng.choice((-1, 0, 0, 1))
         perform(self.path, "gc", {"forget_before_ns": limit_ns})
@@ -189,7 +194,7 @@ class Walk:
         self._agree(self._commits(), rng)
 
     def _fork(self) -> None:
-        if self.fork is not None or not history_steps.HAS_MERGE:
+        if self.fork is not None:
             return
         path = self.path.parent / f"{self.path.name}-fork{self.done['fork']}"
         shutil.copytree(self.path, path)

@@ -20,14 +20,13 @@ from dicomfs.archive import tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.check import check
 from tests.archive.history_model import seen
-from tests.archive.history_steps import HAS_GC, HAS_MERGE
 from tests.builders import make_series, uid, write_study
 from tests.faults.scene import dicomfs, kill, start
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KILLS = int(os.environ.get("DICOMFS_KILLS", "12"))
+KILLS = int(os.environ.get("DICOMFS_KILLS", "8"))
 EDITED = ("edit", "--study-uid", uid("DFS-1", 1), "--set", "PatientName=Roe^Richard", "--set", "StudyDescription=Knee")
 RENAMED = ("edit", "--study-uid", uid("DFS-1", 1), "--new-study-uid", uid("renamed"))
 DELETED = ("delete", "--study-uid", uid("DFS-1", 1), "--reason", "wrong patient")
@@ -38,9 +37,9 @@ COMMANDS = {
     "delete": DELETED,
     "restore": RESTORED,
     "import": ("import", "--on-conflict", "replace", "{more}"),
-    **({"gc": ("gc",)} if HAS_GC else {}),
-    **({"forget": ("gc", "--forget-older-than", "{limit}")} if HAS_GC else {}),
-    **({"merge": ("merge", "{other}")} if HAS_MERGE else {}),
+    "gc": ("gc",),
+    "forget": ("gc", "--forget-older-than", "{limit}"),
+    "merge": ("merge", "{other}"),
 }
 
 
