@@ -106,7 +106,7 @@ class ByVersion(Reading):
 
     def event(self, seq: int) -> Event:
         """Return a commit; raise NotFound, or Damaged."""
-        value = self._txn.get(U64.pack(seq), db=self._tables["log"])
+        value = self._txn.get(U64.pack(seq), db=self._tables["log"]) if 0 < seq < 1 << 64 else None
         if value is None:
             raise NotFound(f"the archive has no commit {seq}")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import tempfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ def replace_with(archive_path: Path, selection: Selection, file: Path, options: 
     selection.require()
     if options.dry_run:
         raise UsageError("--replace-with has no dry run: the file is as it is")
+    _require_file(file)
     with writing(archive_path, "dicomfs edit", options.wait_s) as opened:
         changing = Changing(archive_path, opened, "edit", options.reason)
         members = select(changing.archive, selection)
@@ -59,6 +61,16 @@ def replace_with(archive_path: Path, selection: Selection, file: Path, options: 
         if is_new:
             done.seq = changing.done(done.warnings.append)
         return done
+
+
+def _require_file(file: Path) -> None:
+    """Raise Refused for what is no file, as reading a pipe may never end."""
+    try:
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise Refused(f"{file}: cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise Refused(f"{file}: is not a regular file")
 
 
 def _uids(changing: Changing, member: Member) -> dict[str, str]:

@@ -289,7 +289,8 @@ class _Planning:
         self._set[tag] = (uid,)
         for key, is_whole in whole.items():
             before = str(said(key).get(keyword, ""))
-            if is_whole and before and before != uid:
+            shared = tag == SERIES_INSTANCE_UID and self._is_elsewhere(before)
+            if is_whole and before and before != uid and not shared:
                 self._uids[before] = uid
 
     def _take_over(self, ino: int, emptied: Sequence[str], removed: Sequence[str]) -> None:
@@ -319,6 +320,7 @@ class _Planning:
                 raise UsageError("whole series get a new UID; --into-series takes a part out of one")
             before = {str(view.series(key).attributes["SeriesInstanceUID"]): None for key in self._series}
             self._renew(asked.new_series, before, "series", lambda uid: bool(self._series_of_uid(uid)))
+            self._keep_elsewhere(before)
         if asked.new_sop is not None:
             before = {one.sop_instance_uid: None for one in self._members}
             self._renew(asked.new_sop, before, "instance", self._is_instance)
@@ -335,6 +337,20 @@ class _Planning:
                 into = f"; --into-{what} {new} puts what is chosen into it" if what != "instance" else ""
                 raise Refused(f"the archive has a {what} with the UID {new} already{into}")
             self._uids[uid] = new
+
+    def _keep_elsewhere(self, before: Mapping[str, object]) -> None:
+        """Give chosen series alone their new UID where series that are not chosen, in other studies, have the same."""
+        shared = [uid for uid in before if uid in self._uids and self._is_elsewhere(uid)]
+        if shared and len(before) > 1:
+            raise Refused(
+                f"series that are not chosen, in other studies, have the UID {shared[0]} too: choose them, or the one"
+                " of this UID alone"
+            )
+        for uid in shared:
+            self._set[SERIES_INSTANCE_UID] = (self._uids.pop(uid),)
+
+    def _is_elsewhere(self, uid: str) -> bool:
+        return any(key not in self._series and self._view.series(key).instances for key in self._series_of_uid(uid))
 
     def _is_instance(self, uid: str) -> bool:
         return self._view.is_shown(uid) or self._view.is_deleted(uid)

@@ -143,6 +143,8 @@ class _Did(NamedTuple):
         for ino in known.intersection(map(int, records.get("deleted", ()))):
             went[ino] = "deleted"
             counts[DELETED] += 1
+        for ino in known.intersection(int(row[0]) for row in records.get("superseded", ())):
+            went.setdefault(ino, "replaced")
         return cls(came, went, {what: count for what, count in counts.items() if count})
 
 

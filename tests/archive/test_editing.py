@@ -220,6 +220,27 @@ def test_a_uid_that_is_there_is_not_given_again(archive_path: Path) -> None:
     assert shown(archive_path) == before
 
 
+def test_another_study_keeps_the_series_uid_that_it_shares(archive_path: Path) -> None:
+    shared = {"SeriesInstanceUID": SERIES}
+    add(archive_path, *make_series(2), *make_series(2, study=2, attributes=shared), *make_series(1, series=3))
+    before = files(archive_path)
+    selection = Selection(studies=(STUDY,), series=(SERIES,))
+    with pytest.raises(Refused, match="choose them, or"):
+        edit(archive_path, Selection(studies=(STUDY,)), new_series="new")
+    for options, uid_given in (({"new_series": "1.2.3"}, "1.2.3"), ({"into_series": "1.2.4"}, "1.2.4")):
+        done = edit(archive_path, selection, **options)
+        assert (done.edited, done.references) == (2, 0)
+        after = files(archive_path)
+        kept = before.keys() & after.keys()
+        assert {str(after[ino].data_set.StudyInstanceUID) for ino in kept} == {STUDY, OTHER_STUDY}
+        assert len(kept) == 3
+        new = [file.data_set for ino, file in after.items() if ino not in kept]
+        assert {str(one.SeriesInstanceUID) for one in new} == {uid_given}
+        assert {str(one.StudyInstanceUID) for one in new} == {STUDY}
+        selection = Selection(series=(uid_given,))
+    is_whole(archive_path)
+
+
 def test_a_part_becomes_a_study_of_its_own(archive_path: Path) -> None:
     add(archive_path, *make_series(2), *make_series(2, series=2, modality="MR"))
     before = files(archive_path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.history import periods
 from dicomfs.archive.merging import merge
 from tests.archive.importing import add, tree
 from tests.archive.merging import State, both, copied, edit, state
@@ -103,6 +104,19 @@ def test_independent_edits_are_combined(two: tuple[Path, Path]) -> None:
     assert report.combined == 2
     assert all(len(found.shown[sop]) == 1 for sop in uids)
     assert found.shown[uids[2]] == state(one).shown[uids[2]]
+
+
+def test_history_says_which_version_is_shown_after_a_merge(two: tuple[Path, Path]) -> None:
+    one, other = two
+    edit(one, [instance(1)], set={NAME: ("Roe^Jane",)})
+    edit(other, [instance(1)], set={SEX: ("F",)})
+    for archive, source in ((one, other), (other, one)):
+        merge(archive, source)
+        with Archive.open(archive) as opened:
+            found = periods(opened, instance(1))
+        shown = state(archive).shown[instance(1)]
+        assert [period.sha256 for period in found if period.state == "shown"] == list(shown)
+        assert len(found) == 4
 
 
 def test_the_same_edit_counts_once(two: tuple[Path, Path]) -> None:

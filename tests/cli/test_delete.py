@@ -118,6 +118,7 @@ def test_what_is_said_of_a_delete(run: Run, archive_path: Path) -> None:
         (("restore", "--study-uid", STUDY), 1, "nothing of that is deleted"),
         (("restore", "--undo", "1"), 1, "deleted and replaced nothing"),
         (("restore", "--undo", "99"), 1, "no commit 99"),
+        (("restore", "--undo", "9" * 30), 1, "no commit 99"),
         (("restore", "--undo", "1", "--study-uid", STUDY), 2, "name nothing else"),
         (("restore", "--study-uid", STUDY, "--version", "1"), 2, "--sop-uid"),
         (("restore", "--sop-uid", INSTANCE, "--version", "1"), 1, "shown already"),

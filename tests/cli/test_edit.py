@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -150,7 +151,8 @@ def test_a_file_takes_the_place_of_an_instance(archive: Path, run: Run, tmp_path
     assert last.data_set.SOPInstanceUID == SOP
     (tmp_path / "cut.dcm").write_bytes(repaired.read_bytes()[:-900])
     (tmp_path / "no.dcm").write_bytes(b"no DICOM at all")
-    for name in ("cut.dcm", "no.dcm", "none.dcm"):
+    os.mkfifo(tmp_path / "pipe.dcm")
+    for name in ("cut.dcm", "no.dcm", "none.dcm", "pipe.dcm"):
         for more in ((), ("--set-uids",)):
             done = run(*words, tmp_path / name, *more)
             assert done.status == 1
