@@ -31,6 +31,7 @@ _ENDINGS: Final = ("", ".gz", ".mht.gz", ".mht")
 _HASHED: Final = re.compile(r"/bulkdata/([0-9a-f]{3})/([0-9a-f]{2})/([0-9a-f]{59})(?![0-9a-f])").search
 _BULK: Final = "bulkdata/"
 _SLACK: Final = 1 << 20
+_NOTHING: Final = json_pixels.Value(EXPLICIT_VR_LITTLE_ENDIAN, None, ())
 
 
 def build(tree: Tree, found: Found, file: BinaryIO) -> tuple[str, ...]:
@@ -54,15 +55,19 @@ def build(tree: Tree, found: Found, file: BinaryIO) -> tuple[str, ...]:
 def _rebuild(tree: Tree, found: Found, record: Record, file: BinaryIO) -> list[str]:
     whole = record.object
     plan, files = _pixels(tree, found, record)
-    text = text_of(whole, first_writer=record.first_writer)
-    notes = [*text.notes, *(plan.notes if plan else ())]
-    big = bool(plan and plan.decoded) or json_pixels.is_big_endian(whole, plan.told if plan else "")
     bulk = _Bulk(tree, found, record.document)
+    kept = _value(whole, bulk) if plan is None else None
+    text = text_of(whole, first_writer=record.first_writer)
+    notes = [*text.notes, *(plan or kept or _NOTHING).notes]
+    big = bool(plan and plan.decoded) or json_pixels.is_big_endian(whole, plan.told if plan else "")
     source = Source(text, bulk.value, (True if record.first_writer else None) if big else False, notes.append)
-    syntax = plan.syntax if plan else EXPLICIT_VR_LITTLE_ENDIAN
-    made = part10(whole, syntax, plan.changes if plan else {}, source, DESCRIBED)
+    syntax = (plan or kept or _NOTHING).syntax
+    pixels = plan.tag if plan else PIXELS if kept and kept.fragments else ""
+    made = part10(whole, syntax, plan.changes if plan else {}, source, DESCRIBED, pixels=pixels)
     file.write(made.head)
-    if plan and plan.encapsulated:
+    if kept and kept.fragments:
+        file.writelines((pixel_header("OB", UNDEFINED), kept.fragments, pixel_end()))
+    elif plan and plan.encapsulated:
         _encapsulate(tree, files, plan, file)
     elif plan:
         notes += _join(tree, files, plan, whole, file)
@@ -70,14 +75,22 @@ def _rebuild(tree: Tree, found: Found, record: Record, file: BinaryIO) -> list[s
     return notes
 
 
+def _value(whole: Mapping[str, Json], bulk: "_Bulk") -> json_pixels.Value | None:
+    """Return the pixel data of an instance that has no frames, if there are any."""
+    element = whole.get(PIXELS)
+    uri = element.get("BulkDataURI") if isinstance(element, dict) else None
+    return json_pixels.of_value(whole, bulk.value(PIXELS, uri)) if isinstance(uri, str) else None
+
+
 def _pixels(tree: Tree, found: Found, record: Record) -> tuple[Plan | None, Sequence[Frame]]:
     """Return how the frames become pixel data, and their files; no plan where none are called for."""
-    element = record.object.get(PIXELS)
+    tag = json_pixels.element_of_frames(record.object)
+    element = record.object.get(tag)
     files = frames(tree, found.directory)
     told = element.get("BulkDataURI") if isinstance(element, dict) else None
     if element is None and files:
         raise Unusable("it has frames that its metadata do not tell of")
-    if not files and not isinstance(told, str):
+    if not files and (not isinstance(told, str) or json_pixels.is_value(record.object)):
         return None, ()
     syntax = ""
     if not files:
@@ -114,7 +127,7 @@ def _encapsulate(tree: Tree, files: Sequence[Frame], plan: Plan, file: BinaryIO)
 def _join(tree: Tree, files: Sequence[Frame], plan: Plan, whole: Mapping[str, Json], file: BinaryIO) -> list[str]:
     """Write native frames one after another; raise Unusable where they are not as long as the header says."""
     start = file.tell()
-    file.write(pixel_header(plan.vr, 0))
+    file.write(pixel_header(plan.vr, 0, plan.tag))
     notes = []
     if plan.frame_bits % 8 and len(files) > 1:
         joined, repacked = _bits([_small(_of(tree, frame, plan)) for frame in files], plan)
@@ -130,7 +143,7 @@ def _join(tree: Tree, files: Sequence[Frame], plan: Plan, whole: Mapping[str, Js
         raise Unusable(f"its frames have {size:,} bytes, and its header calls for {plan.length:,}")
     if size & 1:
         file.write(b"\0")
-    _write_at(file, start, pixel_header(plan.vr, size + (size & 1)))
+    _write_at(file, start, pixel_header(plan.vr, size + (size & 1), plan.tag))
     return notes
 
 

@@ -20,6 +20,8 @@ from dicomfs.dicom.json_values import Element, Json
 
 CREATOR: Final = "dedupped"
 REF, HASH, TYPE = "10", "11", "12"
+ADDED: Final = (REF, HASH, TYPE, "13", "14", "15")
+"""What lists put into objects; the last three, of history, by dicomfs alone."""
 INDEX: Final = "deduplicated/index.json.gz"
 
 _DIGITS: Final = frozenset("0123456789abcdef")
@@ -133,7 +135,7 @@ def without_lists(record: Mapping[str, Json], *, strays: bool = False) -> dict[s
     """
     blocks = [block for block, _ in _blocks(record)]
     added = {f"000900{block}" for block in blocks}
-    added |= {f"0009{block}{element}" for block in blocks for element in (REF, HASH, TYPE)}
+    added |= {f"0009{block}{element}" for block in blocks for element in ADDED}
     if strays and blocks and "10" not in blocks:
         hashes = _texts(record.get(f"000910{HASH}"))
         if len(hashes) == 1 and _is_hash(hashes[0]):

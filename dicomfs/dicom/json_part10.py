@@ -60,11 +60,18 @@ class Source(NamedTuple):
 
 
 def part10(
-    record: Mapping[str, Json], syntax: str, changes: Mapping[str, Element | None], source: Source, described: str
+    record: Mapping[str, Json],
+    syntax: str,
+    changes: Mapping[str, Element | None],
+    source: Source,
+    described: str,
+    *,
+    pixels: str = "",
 ) -> Form10:
     """Return the file of an object; raise NoValue where an element is none.
 
     `changes` replace elements of the outermost level, or take them out; `described` is what the file says of itself.
+    `pixels` is the element that the caller writes; without one, all are in the head.
     """
     changed = {tag: element for tag, element in {**record, **changes}.items() if element is not None}
     changed[CONTRIBUTING_EQUIPMENT_SEQUENCE] = _with_equipment(
@@ -73,20 +80,17 @@ def part10(
     changed.pop(AVAILABLE_TRANSFER_SYNTAX_UID, None)
     if source.text.converted:
         changed[CHARACTER_SET] = {"vr": "CS", "Value": [UTF8]}
-    pixels = changed.pop(PIXELS, None)
     writer = _Writer(source, signed=first_number(_element(changed.get(_PIXEL_REPRESENTATION, {}))) == 1)
-    before = {tag: element for tag, element in changed.items() if tag.upper() < PIXELS}
-    after = {tag: element for tag, element in changed.items() if tag.upper() > PIXELS}
+    before = {tag: element for tag, element in changed.items() if not pixels or tag.upper() < pixels}
+    after = {tag: element for tag, element in changed.items() if pixels and tag.upper() > pixels}
     uids = [first_text(_element(changed.get(tag, {}))) for tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID)]
     head = beginning(uids[0], uids[1], syntax) + writer.data_set(before, 0)
-    if pixels is not None and "BulkDataURI" not in (element := _element(pixels)):
-        head += writer.element(PIXELS, element, changed, 0)
     return Form10(head, writer.data_set(after, 0))
 
 
-def pixel_header(vr: str, length: int) -> bytes:
-    """Return the header of the pixel data element."""
-    return _FORM.header(PIXEL_DATA, vr, length)
+def pixel_header(vr: str, length: int, tag: str = PIXELS) -> bytes:
+    """Return the header of the element that holds the pixels."""
+    return _FORM.header(int(tag, 16), vr, length)
 
 
 def fragment_header(length: int) -> bytes:

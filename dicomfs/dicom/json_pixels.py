@@ -44,6 +44,12 @@ MOST_FRAMES: Final = 1 << 20
 LOSSY: Final = "colour was made JPEG baseline by the tree's writer, which loses some of it, and says so now"
 SWAPPED: Final = "big endian samples are little endian now"
 PACKED: Final = "frames of single bits are joined"
+UNTOLD: Final = "its pixel data are fragments of which no transfer syntax tells, and stay what they are"
+
+_FLOATS: Final = {"7FE00008": ("OF", 32), "7FE00009": ("OD", 64)}
+"""Float and Double Float Pixel Data: VR, and the bits of a sample (PS3.3 C.7.6.24, C.7.6.25)."""
+_ITEM: Final = b"\xfe\xff\x00\xe0"
+_DELIMITER: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
 class Unfit(Exception):
@@ -57,6 +63,8 @@ class Plan(NamedTuple):
     """Of the file."""
     told: str
     """That of the frames."""
+    tag: str
+    """The element that holds them."""
     vr: str
     encapsulated: bool
     swap: int
@@ -98,6 +106,48 @@ class Frames(NamedTuple):
     size: Callable[[], int]
 
 
+def element_of_frames(record: Mapping[str, Json]) -> str:
+    """Return the element that an instance's frames are of, "" where it has none."""
+    if PIXELS in record:
+        return PIXELS
+    return next((tag for tag in _FLOATS if _uri(record, tag).rpartition("/")[2] == "frames"), "")
+
+
+class Value(NamedTuple):
+    """Pixel data that is a bulk value, for it cannot be told where its frames begin."""
+
+    syntax: str
+    """Of the file."""
+    fragments: bytes | None
+    """What is in the element if that is encapsulated; None if it is as any other."""
+    notes: tuple[str, ...]
+
+
+def is_value(record: Mapping[str, Json]) -> bool:
+    """Say whether the pixel data are a bulk value as any other, and no frames."""
+    return "bulkdata/" in _uri(record, PIXELS)
+
+
+def of_value(record: Mapping[str, Json], value: bytes) -> Value:
+    """Say what pixel data are that are a bulk value; raise Unfit."""
+    told = _available(record)
+    if _are_fragments(value):
+        if told.startswith(_ENCAPSULATED) or told == _RLE:
+            return Value(told, value.removesuffix(_DELIMITER), ())
+        return Value(EXPLICIT_VR_LITTLE_ENDIAN, value.removesuffix(_DELIMITER), (UNTOLD,))
+    if told not in _NATIVE and told:
+        raise Unfit("its pixel data are no frames, and not what its transfer syntax has")
+    return Value(EXPLICIT_VR_LITTLE_ENDIAN, None, ())
+
+
+def _are_fragments(value: bytes) -> bool:
+    """Say whether a value is made of items up to its end (PS3.5 A.4)."""
+    at, end = 0, len(value.removesuffix(_DELIMITER))
+    while at + 8 <= end and value.startswith(_ITEM, at):
+        at += 8 + int.from_bytes(value[at + 4 : at + 8], "little")
+    return 0 < at == end
+
+
 def plan(record: Mapping[str, Json], found: Frames, *, first_writer: bool) -> Plan:
     """Say how frames become pixel data; raise Unfit.
 
@@ -107,19 +157,22 @@ def plan(record: Mapping[str, Json], found: Frames, *, first_writer: bool) -> Pl
     told = max(1, _number(record, "00280008"))
     if frames != told and not (is_video(syntax) and frames == 1):
         raise Unfit(f"it has {frames:,} frames, and its header tells of {told:,}")
+    tag = element_of_frames(record)
     if syntax in _NATIVE:
-        return _native(record, syntax, told)
+        return _native(record, syntax, told, tag)
+    if tag != PIXELS:
+        raise Unfit("its samples are floating point numbers, and its frames are compressed")
     if not (syntax.startswith(_ENCAPSULATED) or syntax == _RLE):
         raise Unfit("the transfer syntax of its frames is none that is known")
     if _available(record) == EXPLICIT_VR_BIG_ENDIAN and _number(record, "00280100") > 8:
         raise Unfit("its frames were coded from big endian samples, whose bytes may have changed places")
     if not (first_writer and _is_rewritten(record)):
-        return Plan(syntax, syntax, "OB", True, 1, 0, 0, told, False, {}, ())
+        return Plan(syntax, syntax, PIXELS, "OB", True, 1, 0, 0, told, False, {}, ())
     if syntax == JPEG_LS and _was_swapped(record, first()):
-        native = _native(record, EXPLICIT_VR_BIG_ENDIAN, told)
+        native = _native(record, EXPLICIT_VR_BIG_ENDIAN, told, PIXELS)
         return native._replace(told=syntax, decoded=True)
     changes, notes = _recompressed(record, first(), size) if syntax == JPEG_BASELINE else ({}, ())
-    return Plan(syntax, syntax, "OB", True, 1, 0, 0, told, False, changes, notes)
+    return Plan(syntax, syntax, PIXELS, "OB", True, 1, 0, 0, told, False, changes, notes)
 
 
 def is_big_endian(record: Mapping[str, Json], syntax: str) -> bool:
@@ -127,29 +180,36 @@ def is_big_endian(record: Mapping[str, Json], syntax: str) -> bool:
     return EXPLICIT_VR_BIG_ENDIAN in (syntax, _available(record))
 
 
-def _native(record: Mapping[str, Json], syntax: str, frames: int) -> Plan:
-    bits = _number(record, "00280100")
-    frame_bits = _native_bits(record) // frames
-    element = record[PIXELS]
-    vr = vr_of(PIXELS, element if isinstance(element, dict) else {}, record, signed=False)
+def _native(record: Mapping[str, Json], syntax: str, frames: int, tag: str) -> Plan:
+    bits = _bits(record, tag)
+    frame_bits = _native_bits(record, tag) // frames
+    element = record[tag]
+    vr = vr_of(tag, element if isinstance(element, dict) else {}, record, signed=False)
     swap = 1
     if is_big_endian(record, syntax):
         swap = {16: 2, 32: 4, 64: 8}.get(bits, 2 if vr == "OW" and bits == 8 else 1)
         if bits not in (8, 16, 32, 64):
             raise Unfit("its frames are big endian, in samples of a size that cannot be undone")
-    if vr not in ("OB", "OW") or bits > 8:
+    if tag in _FLOATS:
+        vr, _ = _FLOATS[tag]
+    elif vr not in ("OB", "OW") or bits > 8:
         vr = "OW"
     notes = (SWAPPED,) if swap > 1 else ()
     length = (frame_bits * frames + 7) // 8
-    return Plan(EXPLICIT_VR_LITTLE_ENDIAN, syntax, vr, False, swap, length, frame_bits, frames, False, {}, notes)
+    return Plan(EXPLICIT_VR_LITTLE_ENDIAN, syntax, tag, vr, False, swap, length, frame_bits, frames, False, {}, notes)
 
 
-def _native_bits(record: Mapping[str, Json]) -> int:
+def _bits(record: Mapping[str, Json], tag: str) -> int:
+    """Return how many bits a sample takes."""
+    return _FLOATS[tag][1] if tag in _FLOATS else _number(record, "00280100")
+
+
+def _native_bits(record: Mapping[str, Json], tag: str = PIXELS) -> int:
     """Return how many bits all frames are without compression, 0 where the header does not say."""
     samples = max(1, _number(record, "00280002"))
     if _text(record, "00280004") == "YBR_FULL_422" and samples == 3:
         samples = 2
-    frame = _number(record, "00280010") * _number(record, "00280011") * samples * _number(record, "00280100")
+    frame = _number(record, "00280010") * _number(record, "00280011") * samples * _bits(record, tag)
     return frame * max(1, _number(record, "00280008"))
 
 
@@ -263,6 +323,12 @@ def _number(record: Mapping[str, Json], tag: str) -> int:
 def _text(record: Mapping[str, Json], tag: str) -> str:
     element = record.get(tag)
     return first_text(element) if isinstance(element, dict) else ""
+
+
+def _uri(record: Mapping[str, Json], tag: str) -> str:
+    element = record.get(tag)
+    uri = element.get("BulkDataURI") if isinstance(element, dict) else None
+    return uri if isinstance(uri, str) else ""
 
 
 def _values(record: Mapping[str, Json], tag: str) -> list[str]:

@@ -15,11 +15,13 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.check import check
 from dicomfs.archive.documents import directory_name, uri
+from dicomfs.archive.outcome import Outcome
 from dicomfs.archive.query import Query
 from dicomfs.export_static import export_static
 from tests.archive.importing import run
 from tests.cli import static_reader as reader
 from tests.cli.static_reader import Json, Study, dedup
+from tests.same_values import differences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +31,17 @@ pytestmark = [pytest.mark.corpus, pytest.mark.slow]
 
 TEXT = {"AE", "AS", "CS", "DA", "LO", "SH", "TM", "UI", "US"}
 UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"}
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+READ_OTHERWISE = {
+    # Broken files, of which pydicom reads on where nothing can be followed any more, or stops before.
+    "1.2.840.113619.2.284.3.17442826.413.1388989542.640",
+    "1.2.840.113663.1500.1.341634990.3.1.20130730.83615.140",
+    "1.2.826.0.1.3680043.8.498.91236739668987235199804639391516562109",
+    # It has more pixels than its header tells of.
+    "1.9.999.999.99.9.9999.9999.20030818153516",
+    # Text in GB 2312, of which pydicom leaves the escape sequences.
+    "1.2.276.0.7230010.3.1.4.1819218265.9224.1717183568.223",
+}
 
 
 class Exported(NamedTuple):
@@ -156,26 +169,15 @@ def _without_ways(held: Json) -> Json:
 
 def test_values_and_frames_are_those_of_the_files(exported: Exported) -> None:
     compared = framed = 0
-    with exported.archive.view() as view:
-        shown = [
-            (study, series, instance)
-            for study in view.studies()
-            for series in view.series_of(study.key)
-            for instance in view.shown_instances(series.key)
-        ]
     objects: dict[str, dict[str, Json]] = {}
-    for study, series, instance in shown:
-        name = directory_name(str(study.attributes["StudyInstanceUID"]))
-        below = f"studies/{name}/series/{directory_name(str(series.attributes['SeriesInstanceUID']))}"
+    for uids, data in shown(exported.archive):
+        study, series, sop = map(directory_name, uids)
+        below = f"studies/{study}/series/{series}"
         if below not in objects:
             objects[below] = {
                 directory_name(one["00080018"]["Value"][0]): one
                 for one in reader.load(exported.root / below / "metadata.gz")
             }
-        sop = directory_name(str(instance.attributes["SOPInstanceUID"]))
-        file = exported.archive.open_instance(instance.ino)
-        data = bytes(file.read(0, file.size))
-        file.close()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -224,3 +226,67 @@ def _compare_frames(dataset: pydicom.Dataset, directory: Path) -> int:
         if len(frames) == len(parts):
             assert all(frame.startswith(part.data) for part, frame in zip(parts, frames, strict=True))
     return len(parts)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_all_come_back(exported: Exported, archive_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.IGNORE)
+    done = run(archive_path, exported.root, jobs=2, static_dicomweb=True)
+    assert {result.outcome for result in done.results} == {Outcome.IMPORTED}
+    with Archive.open(archive_path) as back:
+        files = dict(shown(back))
+    unlike: dict[str, set[str]] = {}
+    compared = framed = 0
+    for uids, data in shown(exported.archive):
+        try:
+            one, other = (pydicom.dcmread(io.BytesIO(each), force=True) for each in (data, files.pop(uids)))
+            found = {difference[:11] for difference in differences(one, other, but=(0xFFFEE000,))}
+        except (RecursionError, OSError):
+            continue  # what pydicom cannot read
+        compared += 1
+        pixels = [frames(each) for each in (one, other)]
+        if pixels[0] != pixels[1]:
+            found.add("frames")
+        framed += len(pixels[0])
+        if found:
+            unlike[uids[2]] = found
+    assert files == {}
+    assert unlike.keys() == READ_OTHERWISE
+    assert compared > 500
+    assert framed > 500
+
+
+def shown(archive: Archive) -> Iterator[tuple[tuple[str, ...], bytes]]:
+    """Walk what an archive shows: UIDs of study, series and instance, and the file."""
+    with archive.view() as view:
+        every = [
+            (study, series, instance)
+            for study in view.studies()
+            for series in view.series_of(study.key)
+            for instance in view.shown_instances(series.key)
+        ]
+    for levels in every:
+        file = archive.open_instance(levels[2].ino)
+        uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+        yield (
+            tuple(str(one.attributes[uid]) for one, uid in zip(levels, uids, strict=True)),
+            bytes(file.read(0, file.size)),
+        )
+        file.close()
+
+
+def frames(dataset: pydicom.Dataset) -> list[bytes]:
+    """Return the frames of an instance, as far as they can be told apart, in little endian."""
+    element = next((dataset[name] for name in PIXELS if dataset.get(name)), None)
+    if element is None:
+        return []
+    value = bytes(element.value)
+    if element.is_undefined_length:
+        try:
+            number = int(dataset.get("NumberOfFrames") or 1)
+            return [frame.rstrip(b"\0") for frame in generate_frames(value, number_of_frames=number)]
+        except ValueError:
+            pass  # no fragments
+    if dataset.file_meta.get("TransferSyntaxUID") == ExplicitVRBigEndian and dataset.BitsAllocated == 16:
+        value = b"".join(value[at : at + 2][::-1] for at in range(0, len(value), 2))
+    return [value.rstrip(b"\0")]
