@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from typing import Final
 
-from dicomfs.archive import tables
+from dicomfs.archive import fold_versions, tables
 from dicomfs.archive.archive import NO_BASE
 from dicomfs.archive.comparison import differing
 from dicomfs.archive.gc_forgetting import Forgetting
@@ -34,7 +34,7 @@ def changed(store: Store, txn: Transaction, other: Store, other_txn: Transaction
             if len(list(now)) != len(list(before)) - forgotten.count:
                 return name
             continue
-        left = _LEFT.get(name)
+        left = _names(store, txn, forgotten) if name == "name" else _LEFT.get(name)
         expected = before if left is None else _without(before, left, forgotten)
         if name == "inode":
             expected, now = map(_placeless, expected), map(_placeless, now)
@@ -72,11 +72,25 @@ def _versions(_: bytes, value: bytes, forgotten: Forgetting) -> bytes:
     return b"".join(U64.pack(ino) for (ino,) in U64.iter_unpack(value) if ino not in forgotten)
 
 
+def _names(store: Store, txn: Transaction, forgotten: Forgetting) -> _Left:
+    """Names go that are those of forgotten versions, and those that came back with one alone."""
+    free: dict[bytes, bytes] = {}
+    for ino in forgotten.instances:
+        told = txn.get(U64.pack(ino), db=store.index.tables["past"])
+        for other in () if told is None else fold_versions.decode(told).others:
+            for _, parent, link in other.links:
+                free[tables.name_key(parent, link.encode())] = U64.pack(other.ino)
+
+    def left(key: bytes, value: bytes, forgotten: Forgetting) -> bytes:
+        return b"" if free.get(key) == value else _unless(value, value, forgotten)
+
+    return left
+
+
 _LEFT: Final[dict[str, _Left]] = {
     "inode": _unless,
     "source": _unless,
     "instance": lambda key, value, forgotten: _unless(key[U64.size :], value, forgotten),
-    "name": lambda _, value, forgotten: _unless(value, value, forgotten),
     "file": lambda _, value, forgotten: _unless(value, value, forgotten),
     "sop": _versions,
 }

@@ -22,7 +22,7 @@ from dicomfs.archive.tables import PAIR, U64
 from dicomfs.dicom.attributes import INSTANCE_KEYWORDS
 from dicomfs.store import commit as commits
 from dicomfs.store import repack
-from dicomfs.store.index import Transaction
+from dicomfs.store.index import Table, Transaction
 from dicomfs.store.repack import Fresh, Range, Record
 from dicomfs.store.store import Store
 
@@ -86,7 +86,7 @@ def choose(archive: Archive, limit_ns: int, progress: OnProgress | None) -> Forg
             sources[ino] = source
             if ino not in derived:
                 instances.discard(source)
-        _keep_others(store, txn, instances)
+        _keep_with(store, txn, instances)
         derived = {ino for ino in derived if sources.get(ino) in instances}
     if not instances:
         return NOTHING
@@ -111,16 +111,24 @@ def _past(store: Store, txn: Transaction, limit_ns: int) -> tuple[set[int], set[
     return found[tables.INSTANCE], found[tables.DERIVED]
 
 
-def _keep_others(store: Store, txn: Transaction, instances: set[int]) -> None:
-    """Take out of these what a frozen project went on showing until a version that stays was deleted."""
-    cursor = txn.cursor(db=store.index.tables["past"])
-    shown: dict[int, set[int]] = {}
-    for key, value in cursor.iternext() if cursor.first() else ():
-        others = {other.ino for other in fold_versions.decode(value).others}
-        if others:
-            shown[U64.unpack(key)[0]] = others
-    while kept := {ino for by, others in shown.items() if by not in instances for ino in others & instances}:
-        instances -= kept
+def _keep_with(store: Store, txn: Transaction, instances: set[int]) -> None:
+    """Leave out what comes back with a version that was deleted and is not forgotten: in projects that kept it."""
+    kept_by = {
+        U64.unpack(key)[0]: [other.ino for other in past.others]
+        for key, value in _items(txn, store.index.tables["past"])
+        if (past := fold_versions.decode(value)).others
+    }
+    waiting = [ino for ino in kept_by if ino not in instances]
+    while waiting:
+        for other in kept_by.get(waiting.pop(), ()):
+            if other in instances:
+                instances.discard(other)
+                waiting.append(other)
+
+
+def _items(txn: Transaction, table: Table) -> Iterator[tuple[bytes, bytes]]:
+    cursor = txn.cursor(db=table)
+    return cursor.iternext() if cursor.first() else iter(())
 
 
 def _is_linked(store: Store, txn: Transaction, ino: int) -> bool:

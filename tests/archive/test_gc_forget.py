@@ -249,6 +249,24 @@ def test_what_a_project_showed_until_its_successor_was_deleted_stays(archive_pat
     holds(archive_path)
 
 
+def test_a_version_outlives_the_successor_with_which_a_project_lost_it(archive_path: Path) -> None:
+    """The successor is forgotten, and with it where the project showed the version, which came back by itself."""
+    add(archive_path, make_instance(seed="A"))
+    create(archive_path, "frozen")
+    (first,) = contents(archive_path)
+    add(archive_path, make_instance(seed="B"), on_conflict="replace")
+    delete(archive_path, *tree(archive_path))
+    limit = now()
+    restore(archive_path, first)
+    delete(archive_path, *tree(archive_path))
+    assert collect(archive_path, forget_before_ns=limit).versions == 1
+    assert contents(archive_path).keys() == {first}
+    holds(archive_path)
+    assert collect(archive_path, forget_before_ns=now()).versions == 1
+    assert contents(archive_path) == {}
+    holds(archive_path)
+
+
 def live(path: Path, seed: int) -> list[int]:
     """Import, replace, delete, restore, with layouts that count and projects; return times, one after each step."""
     chance = random.Random(seed)
