@@ -44,7 +44,8 @@ def merge_command(*, other: Path, reason: str, dry_run: bool, archive: Path, wai
 
     What contradicts each other is listed for you to decide, and both versions are kept: the later change is
     current, the other file is shown beside it with a ~hash in its name. `dicomfs delete
-    --sop-uid UID --version SHA256` removes the one that you do not want. Of a file that was edited here and deleted there, the edit is kept. Of different files of one
+    --sop-uid UID --version SHA256` removes the one that you do not want. Of a file that was edited here
+    and deleted there, the edit is kept. Of different files of one
     SOP Instance UID the one that was imported first is current.
 
     Attachments and quarantined files come over, too. Layouts and projects stay each archive's own.
