@@ -41,7 +41,7 @@ class Event(NamedTuple):
     """What was asked, of an edit."""
     counts: dict[str, int]
     """How many instances were imported, replaced, left (for another study), deleted, restored."""
-    merged: list[Merged]
+    merged: tuple[Merged, ...] = ()
     """What was done in the other archive, of a merge: each once."""
 
 
@@ -113,7 +113,7 @@ class ByVersion(Reading):
             held = json.loads(value)
             counts = {what: int(held[what]) for what in COUNTS if what in held}
             time_ns = self._store.commit_place(self._txn, seq).time_ns
-            merged = [Merged(*one) for one in held.get("merged", ())]
+            merged = tuple(Merged(*one) for one in held.get("merged", ()))
             return Event(
                 seq, time_ns, str(held["op"]), str(held["by"]), str(held.get("reason", "")), str(held.get("run", "")),
                 held.get("edit"), counts, merged,

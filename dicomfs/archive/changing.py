@@ -4,21 +4,25 @@ All that one command does is one commit, so that it is done or not done, wheneve
 studies and series are said to be follows from what is shown then (restating.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dicomfs.archive import layouts, settings, tables
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.catalog import View
 from dicomfs.archive.claims import Claims, differences
 from dicomfs.archive.committing import Committing, Opened
+from dicomfs.archive.fold import Fold
 from dicomfs.archive.fold_versions import Past, RestoredRow
 from dicomfs.archive.layout_values import patient_identity
 from dicomfs.archive.levels import levels_of
 from dicomfs.archive.placing import free_name
-from dicomfs.archive.records import InstanceRow
+from dicomfs.archive.records import InstanceRow, Records
 from dicomfs.archive.restating import restated
 from dicomfs.archive.splitting import Levels, Row
 from dicomfs.errors import Damaged, Refused
+from dicomfs.store.index import Transaction
+from dicomfs.store.store import Store
 
 
 class Changing(Committing):
@@ -178,14 +182,18 @@ class Changing(Committing):
 
     def restate(self) -> None:
         """Record what patients, studies and series are now."""
-        found = restated(self.view, self._series)
-        for what, rows in (("series", found.series), ("studies", found.studies), ("patients", found.patients)):
-            if rows:
-                held: list[tuple[object, ...]] = [tuple(row) for row in rows]
-                self.records.restated.append((what, held))
-                self.fold.restate(what, held)
-        taken = self.store.index.tables["name"]
-        for rename in found.renames:
-            name = free_name(self.writer.txn, taken, rename.parent, rename.plain, rename.identity)
-            self.records.renamed.append((rename.ino, name))
-            self.fold.renamed(rename.ino, name)
+        restate(self.store, self.writer.txn, self.records, self.fold, self._series)
+
+
+def restate(store: Store, txn: Transaction, records: Records, fold: Fold, series: Iterable[int]) -> None:
+    """Record in a commit what these series, their studies and patients are, which are something else after it."""
+    found = restated(View(store, txn), series)
+    for what, rows in (("series", found.series), ("studies", found.studies), ("patients", found.patients)):
+        if rows:
+            held: list[tuple[object, ...]] = [tuple(row) for row in rows]
+            records.restated.append((what, held))
+            fold.restate(what, held)
+    for rename in found.renames:
+        name = free_name(txn, store.index.tables["name"], rename.parent, rename.plain, rename.identity)
+        records.renamed.append((rename.ino, name))
+        fold.renamed(rename.ino, name)

@@ -50,6 +50,9 @@ class Claims:
         self._tables = store.index.tables
         self._known: dict[bytes, int] = {}
         self._pairs: set[tuple[int, int]] = set()
+        self.stale: set[int] = set()
+        """Series of this commit that may be said to be what they are no more, as their studies and patients may."""
+        self._new_studies: set[int] = set()
         self._series_places: dict[tuple[str, str, str], _SeriesPlace] = {}
         self._before: _Before | None = None
         self._placing = Placing(store)
@@ -58,11 +61,13 @@ class Claims:
         """Go on with the next commit."""
         self._txn, self._fold, self._records = txn, fold, records
         self._placing.begin(txn, fold, records)
-        if len(self._known) > _KEPT:
+        if len(self._known) > _KEPT or self.stale:
             self._known.clear()
             self._pairs.clear()
             self._series_places.clear()
             self._before = None
+        self.stale.clear()
+        self._new_studies.clear()
 
     def place(
         self,
@@ -85,6 +90,9 @@ class Claims:
         own = row.attributes.instance
         place = self._place_of(row.attributes)
         parent = place.directory
+        if replaces:
+            before = self._txn.get(U64.pack(replaces), db=self._tables["inode"]) or b""
+            self.stale |= {tables.InstanceInode.parse(before).series, place.series}
         sha256 = row.sha256.hex()
         identity = sha256 if conflict else str(own["SOPInstanceUID"])
         said = place.said | own
@@ -134,10 +142,12 @@ class Claims:
         study = self._study(study_uid, patient, attributes.study)
         self._study_patient(study, patient)
         series = self._series(series_uid, study, attributes.series)
+        view = View(self._store, self._txn)
+        if study not in self._new_studies and not view.study(study).instances:
+            self.stale.add(series)  # nothing of the study was shown any more
         parent = ROOT_PATIENTS
         for level, text in enumerate((patient_text, study_uid, series_uid)):
             parent = self._directory(parent, level, text, merged)
-        view = View(self._store, self._txn)
         above = view.patient(patient).attributes | view.study(study).attributes | view.series(series).attributes
         place = _SeriesPlace(study, series, parent, above)
         self._series_places[patient_text, study_uid, series_uid] = place
@@ -170,6 +180,7 @@ class Claims:
         number = self._number(key)
         if number is None:
             number = self._new(key)
+            self._new_studies.add(number)
             self._records.studies.append((number, key.hex(), patient, attributes))
             self._fold.study(number, key.hex(), patient, attributes)
         return number

@@ -54,6 +54,7 @@ _SERIES_MORE: Final = (
     "SeriesDescription", "SeriesDate", "SeriesTime", "ProtocolName", "BodyPartExamined",
     "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
 )  # fmt: skip
+_PATIENT_ID: Final = 0x00100020
 _NEEDED: Final = ("PatientName", "PatientBirthDate", "PatientSex")
 
 
@@ -110,6 +111,8 @@ class Plan(NamedTuple):
     changes: Changes
     members: list[Member]
     patients: frozenset[int]
+    warning: str
+    """What the user should know of it, or empty."""
 
 
 def plan(archive: Archive, members: list[Member], asked: Asked) -> Plan:
@@ -160,7 +163,21 @@ class _Planning:
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
-        return Plan(changes, self._members, frozenset(self._patients if self._uids else ()))
+        return Plan(changes, self._members, frozenset(self._patients if self._uids else ()), self._left())
+
+    def _left(self) -> str:
+        """Tell of instances of the same patients that will say something else of them."""
+        becomes_another = _PATIENT_ID in self._explicit or _PATIENT_ID in self._set
+        if becomes_another or self._explicit.isdisjoint(map(keyword_tag, _NEEDED)):
+            return ""
+        studies = {study.key: study.instances for patient in self._patients for study in self._view.studies_of(patient)}
+        left = sum(studies.values()) - len(self._members)
+        if left <= 0:
+            return ""
+        return (
+            f"{left:,} more of the same patient {'is' if left == 1 else 'are'} not chosen, and may say something else"
+            " of that patient: --patient-id chooses all"
+        )
 
     # Patients -------------------------------------------------------------------------------------
 

@@ -116,6 +116,8 @@ class _Running:
     def __init__(self, path: Path, archive: Archive, asked: Plan, options: Options) -> None:
         self._path, self._archive, self._plan, self._options = path, archive, asked, options
         self._done = Done(chosen=len(asked.members), uids=dict(asked.changes.uids))
+        if asked.warning:
+            self._done.warnings.append(asked.warning)
         self._referring: list[int] = []
 
     def show(self, progress: OnProgress | None) -> Done:

@@ -57,7 +57,7 @@ class Sweep:
     def sweep(self, numbers: list[int]) -> None:
         """Take versions out of the catalog that are shown no more."""
         gone = set(numbers)
-        successors = {ino: self._take(ino) for ino in numbers}
+        successors = {ino: self._take(ino, gone) for ino in numbers}
         cursor = self._txn.cursor(db=self._tables["past"])
         changed = []
         for key, value in cursor.iternext() if cursor.first() else ():
@@ -72,7 +72,7 @@ class Sweep:
         for key, past in changed:
             self._txn.put(key, fold_versions.encode(past._asdict()), db=self._tables["past"])
 
-    def _take(self, ino: int) -> int:
+    def _take(self, ino: int, gone: set[int]) -> int:
         """Take out one version; return the one in whose favour it was replaced, 0 where it was deleted."""
         key = U64.pack(ino)
         value = self._txn.get(key, db=self._tables["inode"])
@@ -85,6 +85,9 @@ class Sweep:
         self._tree.free(past.parent, ino, name)
         for _, parent, link in past.links:
             self._tree.free(parent, ino, link.encode())
+        for other in past.others:
+            for _, parent, link in other.links if other.ino in gone else ():
+                self._tree.free(parent, other.ino, link.encode())
         if inode.kind == DERIVED_KIND:
             self._txn.delete(key, db=self._tables["source"])
         else:

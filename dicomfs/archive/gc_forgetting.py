@@ -86,6 +86,7 @@ def choose(archive: Archive, limit_ns: int, progress: OnProgress | None) -> Forg
             sources[ino] = source
             if ino not in derived:
                 instances.discard(source)
+        _keep_others(store, txn, instances)
         derived = {ino for ino in derived if sources.get(ino) in instances}
     if not instances:
         return NOTHING
@@ -108,6 +109,18 @@ def _past(store: Store, txn: Transaction, limit_ns: int) -> tuple[set[int], set[
         if times[seq] <= limit_ns and inode is not None and inode[0] in found:
             found[inode[0]].add(U64.unpack(key)[0])
     return found[tables.INSTANCE], found[tables.DERIVED]
+
+
+def _keep_others(store: Store, txn: Transaction, instances: set[int]) -> None:
+    """Take out of these what a frozen project went on showing until a version that stays was deleted."""
+    cursor = txn.cursor(db=store.index.tables["past"])
+    shown: dict[int, set[int]] = {}
+    for key, value in cursor.iternext() if cursor.first() else ():
+        others = {other.ino for other in fold_versions.decode(value).others}
+        if others:
+            shown[U64.unpack(key)[0]] = others
+    while kept := {ino for by, others in shown.items() if by not in instances for ino in others & instances}:
+        instances -= kept
 
 
 def _is_linked(store: Store, txn: Transaction, ino: int) -> bool:

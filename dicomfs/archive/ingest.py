@@ -28,7 +28,7 @@ from dicomfs.archive import archive as archives
 from dicomfs.archive import inputs as sources
 from dicomfs.archive import layouts, quarantine, rebuild, static_files, tables
 from dicomfs.archive.catalog import View
-from dicomfs.archive.changing import Changing
+from dicomfs.archive.changing import Changing, restate
 from dicomfs.archive.claims import Claims
 from dicomfs.archive.committing import FARTHEST_NS, Opened
 from dicomfs.archive.dryrun import dry_run
@@ -234,6 +234,8 @@ class _Coordinator:
     def _commit(self) -> None:
         if self._writer.pending_bytes:
             self._records.run = self._run
+            if self._claims.stale:
+                restate(self._store, self._writer.txn, self._records, self._fold, self._claims.stale)
             self._fold.said("", None, self._run, None)
             self._fold.finish("import", self._by)
             self._writer.commit(self._records.encode("import", self._by), self._time_ns)

@@ -5,16 +5,21 @@ stored decodes to the SHA-256 of the blob, and all of it, in the order of the re
 """
 
 import hashlib
+from functools import partial
 from typing import NamedTuple
 
 from isal.isal_zlib import crc32
 
 from dicomfs.archive.archive import NO_BASE, Archive
 from dicomfs.archive.levels import levels_of
+from dicomfs.archive.reading import file_inode
 from dicomfs.archive.splitting import Row
+from dicomfs.archive.tables import InstanceInode
 from dicomfs.errors import Damaged, NotFound
 from dicomfs.store import codec as codecs
+from dicomfs.store.location import Location
 from dicomfs.store.recipe import BlobId
+from dicomfs.store.store import Store
 from dicomfs.store.writer import Writer
 
 
@@ -40,10 +45,7 @@ class Copier:
             ino = view.ino_of_file(bytes.fromhex(sha))
             if ino is None:
                 raise NotFound(f"there is no file with SHA-256 {sha}")
-            inode = view.instance_inode(ino)
-        with source.store.index.reading() as txn:
-            place = source.store.commit_place(txn, inode.seq)
-        body = source.store.read_body(place, inode.body_offset, inode.body_length)
+        inode, body = source.reading(partial(_header, ino))
         file = source.open_instance(ino)
         digest = hashlib.sha256()
         bulk = stored = 0
@@ -66,10 +68,7 @@ class Copier:
 
     def blob(self, blob: BlobId, writer: Writer, *, prefix: bytes = b"o/") -> tuple[memoryview, int]:
         """Copy a blob unless it is there; return what it is, and how many bytes were appended. Raise Damaged."""
-        store = self._source.store
-        with store.index.reading() as txn:
-            location = store.locate(txn, blob)
-        data = store.packs.open(location.pack).read(location.offset, location.stored)
+        location, data = self._source.reading(partial(_stored, blob))
         plain = codecs.decode(location.codec, data, location.length, location.checks)
         if hashlib.sha256(plain).digest() != blob:
             raise Damaged(f"pack {location.pack:08d}: the bytes of blob {blob.hex()} do not have its SHA-256")
@@ -77,3 +76,15 @@ class Copier:
             blob, location.codec, location.length, data, crc32(data), location.checks, prefix=prefix
         )  # fmt: skip
         return plain, location.stored if added else 0
+
+
+def _header(ino: int, store: Store) -> tuple[InstanceInode, bytes]:
+    with store.index.reading() as txn:
+        inode = file_inode(txn, store.index.tables["inode"], ino)
+        place = store.commit_place(txn, inode.seq)
+    return inode, store.read_body(place, inode.body_offset, inode.body_length)
+
+
+def _stored(blob: BlobId, store: Store) -> tuple[Location, bytes]:
+    location = store.find_one(blob)
+    return location, store.packs.open(location.pack).read(location.offset, location.stored)

@@ -215,15 +215,22 @@ def take(facts: Facts, said: dict[str, object]) -> None:
         facts.changes[change.id] = change
     for sha, number, change_id in _rows(said, "came"):
         time_ns = facts.time_of(_text(change_id))[0]
-        facts.arrive(_text(sha), Came(time_ns, _int(number), _text(change_id)))
+        facts.arrive(hexadecimal(sha), Came(time_ns, _int(number), _text(change_id)))
     for sha, by, change_id in _rows(said, "hidden"):
-        facts.hide(_text(sha), Hide(_text(by), _text(change_id)))
+        facts.hide(hexadecimal(sha), Hide(_hash_or_none(by), _text(change_id)))
     for sha, change_id, undone in _rows(said, "shown"):
-        hides = frozenset(Hide(_text(by), _text(other)) for by, other in undone)
-        facts.show(_text(sha), Back(_text(change_id), hides))
+        hides = frozenset(Hide(_hash_or_none(by), _text(other)) for by, other in undone)
+        facts.show(hexadecimal(sha), Back(_text(change_id), hides))
     for patient, kind, name, blob, size, change_id in _rows(said, "attached"):
         time_ns = facts.time_of(_text(change_id))[0]
-        told = (_text(blob), _text(patient), _text(kind), _text(name), _int(size), _text(change_id))
+        told = (
+            _hash_or_none(blob),
+            hexadecimal(patient, 16),
+            _text(kind),
+            _text(name),
+            _int(size),
+            _text(change_id),
+        )
         facts.attached.add(Attached(time_ns, *told))
 
 
@@ -238,6 +245,18 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("a fact names something by text")
     return value
+
+
+def hexadecimal(value: object, length: int = 32) -> str:
+    """Return the hexadecimal digits of so many bytes; raise ValueError or TypeError for anything else."""
+    text = _text(value)
+    if len(text) != 2 * length or bytes.fromhex(text).hex() != text:
+        raise ValueError("a hash has so many digits")
+    return text
+
+
+def _hash_or_none(value: object) -> str:
+    return "" if value == "" else hexadecimal(value)
 
 
 def _int(value: object) -> int:

@@ -17,6 +17,7 @@ from dicomfs.archive.merging_facts import (
     Facts,
     Hide,
     Sha,
+    hexadecimal,
     make_change,
     take,
 )
@@ -81,7 +82,7 @@ class _Reader:
             self.facts.attached.add(Attached(time_ns, *told, done.change(self.facts).id))
 
     def _instance(self, done: "_Done", number: int, row: list[Any]) -> None:
-        ino, sha, replaces, said = _int(row[0]), str(row[6]), _int(row[14]), row[15]
+        ino, sha, replaces, said = _int(row[0]), hexadecimal(row[6]), _int(row[14]), row[15]
         if not isinstance(said, dict):
             raise TypeError("attributes are an object")
         if sha in self.facts.sop:

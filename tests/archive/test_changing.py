@@ -165,3 +165,36 @@ def test_who_did_what_is_told(filled: Path) -> None:
         (study,) = [key for key in (one.key for one in view.studies()) if seq in [e.seq for e in view.events_of(key)]]
         assert [one.op for one in view.events_of(study)] == ["import", "delete"]
         assert [one.op for one in view.events()].count("import") == 2
+
+
+def patients(archive: Path) -> dict[str, list[int]]:
+    """Return how many instances each study of each patient has, by Patient ID."""
+    with Archive.open(archive) as opened, opened.view() as view:
+        assert view.totals().patients == len(list(view.patients()))
+        return {
+            str(one.attributes["PatientID"]): [view.study(study.key).instances for study in view.studies_of(one.key)]
+            for one in view.patients()
+        }
+
+
+def test_a_patient_whose_last_instance_an_import_replaces_is_gone(archive_path: Path) -> None:
+    same = {"StudyInstanceUID": uid("study"), "SeriesInstanceUID": uid("series"), "SOPInstanceUID": uid("other")}
+    first = make_instance(attributes={**same, "SOPInstanceUID": uid("one")})
+    add(archive_path, first, make_instance(patient="DFS-2", attributes=same))
+    assert patients(archive_path) == {"DFS-1": [2], "DFS-2": [2]}
+    add(archive_path, make_instance(attributes=same, seed="new"), on_conflict="replace")
+    assert patients(archive_path) == {"DFS-1": [2]}
+    holds(archive_path)
+
+
+def test_a_study_that_an_import_fills_again_is_of_those_it_names(archive_path: Path) -> None:
+    """Not of those that it was of before all of it was deleted."""
+    same = {"StudyInstanceUID": uid("study"), "SeriesInstanceUID": uid("series")}
+    add(archive_path, make_instance(patient="DFS-2", patient_name="Roe^Jane", attributes=same))
+    delete(archive_path, *tree(archive_path))
+    assert patients(archive_path) == {}
+    add(archive_path, make_instance(attributes={**same, "SOPInstanceUID": uid("another")}))
+    assert patients(archive_path) == {"DFS-1": [1]}
+    with Archive.open(archive_path) as opened:
+        assert [match.patient.attributes["PatientID"] for match in matches(opened, Query(Level.STUDY))] == ["DFS-1"]
+    holds(archive_path)

@@ -494,7 +494,7 @@ def test_a_damaged_header_does_not_take_down_its_series(
         inos = [instance.ino for instance in view.shown_instances(series)]
         inode = view.instance_inode(inos[1])
         with opened.store.index.reading() as txn:
-            place = opened.store.place_once_read(txn, inode.seq)
+            place = opened.store.place_now(txn, inode.seq)
         body = bytes(opened.store.read_body(place, inode.body_offset, inode.body_length))
     (pack,) = packs(archive_path)
     flip(pack, pack.read_bytes().index(body) + len(body) - 6)

@@ -228,6 +228,27 @@ def test_a_version_that_a_project_keeps_can_come_back(archive_path: Path) -> Non
     holds(archive_path)
 
 
+def test_what_a_project_showed_until_its_successor_was_deleted_stays(archive_path: Path) -> None:
+    """It was replaced long ago, but is shown by states since the limit, and comes back with its successor."""
+    add(archive_path, make_instance(seed="A"))
+    create(archive_path, "frozen")
+    before = contents(archive_path)
+    add(archive_path, make_instance(seed="B"), on_conflict="replace")
+    limit = now()
+    both = contents(archive_path)
+    (later,) = both.keys() - before.keys()
+    delete(archive_path, *tree(archive_path))
+    assert collect(archive_path, forget_before_ns=limit).versions == 0
+    assert contents(archive_path) == both
+    restore(archive_path, later)
+    assert collect(archive_path, forget_before_ns=now()).versions == 0
+    assert contents(archive_path) == both
+    delete(archive_path, *tree(archive_path))
+    assert collect(archive_path, forget_before_ns=now()).versions == 2
+    assert contents(archive_path) == {}
+    holds(archive_path)
+
+
 def live(path: Path, seed: int) -> list[int]:
     """Import, replace, delete, restore, with layouts that count and projects; return times, one after each step."""
     chance = random.Random(seed)

@@ -370,7 +370,7 @@ def test_pseudonyms_are_those_of_the_project(archive_path: Path) -> None:
 
 def test_what_hurts_its_process_is_withheld(archive_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        project_making, "Setting", lambda *given: derivers.Setting(*given, time_s=1.0, memory=256 << 20)
+        project_making, "Setting", lambda *given: derivers.Setting(*given, time_s=4.0, memory=256 << 20)
     )
     hurts = {
         hurtful.SLEEPS: "too long", hurtful.HOLDS_THE_LOCK: "too long", hurtful.ABORTS: "ends the process",

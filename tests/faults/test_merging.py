@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.check import check
 from tests.archive.importing import snapshot, tree
 from tests.archive.merging import State, edit, state
 from tests.archive.versions import delete, holds
@@ -70,7 +71,7 @@ def test_killed_at_each_step(scene: Scene, tmp_path: Path, step: str, commit: in
     output = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL, output
     dicomfs("merge", scene.other, "-a", archive, status=1)
-    holds(archive)
+    assert check(archive, verify_files=True).problems == []
     assert state(archive) == scene.merged
     assert snapshot(scene.other, but=["lock.mdb"]) == before
 
@@ -87,7 +88,7 @@ def test_killed_at_random_moments(scene: Scene, tmp_path: Path) -> None:
             kill(process)
         else:
             process.communicate()
-        holds(archive)
+        assert check(archive, verify_files=True).problems == []
     dicomfs("merge", scene.other, "-a", archive, status=1)
     assert state(archive) == scene.merged
     holds(archive)

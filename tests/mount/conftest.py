@@ -76,7 +76,12 @@ class Drive:
                 text=True,
             )
             self._wait_until_ready(service)
-        # A test that waits for a drive that hangs can only be freed from outside.
+        self._watchdog = threading.Timer(0, self.process.kill)
+        self.watch()
+
+    def watch(self) -> None:
+        """Kill the process in a while: a test that waits for a drive that hangs can only be freed from outside."""
+        self._watchdog.cancel()
         self._watchdog = threading.Timer(TIMEOUT_S * 2, self.process.kill)
         self._watchdog.daemon = True
         self._watchdog.start()
