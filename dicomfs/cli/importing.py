@@ -238,9 +238,7 @@ def _print(report: ImportReport, *, dry_run: bool) -> None:
     for remark, number in report.remarks.most_common():
         write(f"{number:,} times: {remark}")
     if report.outcomes[Outcome.DELETED]:
-        note(
-            "deleted: these had been deleted from the archive, and are kept out; --restore-deleted brings them back"
-        )
+        note("deleted: these had been deleted from the archive, and are kept out; --restore-deleted brings them back")
     for warning in report.warnings:
         note(warning)
     if report.interrupted:
