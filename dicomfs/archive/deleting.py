@@ -54,16 +54,25 @@ _Plan = tuple[list[_Back], list[Left]]
 
 
 def delete(
-    archive_path: Path, selection: Selection, reason: str = "", *, dry_run: bool = False, wait_s: float = 0.0
+    archive_path: Path,
+    selection: Selection,
+    reason: str = "",
+    version: str = "",
+    *,
+    dry_run: bool = False,
+    wait_s: float = 0.0,
 ) -> Changed:
-    """Take all shown versions of what is named out of everything; raise NotFound where nothing of it is shown."""
-    _require(selection, reason)
+    """Take all shown versions of what is named out of everything, or one of one instance, by its number or SHA-256.
+
+    Raise NotFound where nothing of it is shown.
+    """
+    _require(selection, reason, version)
     if dry_run:
         with Archive.open(archive_path) as archive, archive.view() as view:
-            return _sums(view, _to_delete(archive, view, selection))
+            return _sums(view, _to_delete(archive, view, selection, version))
     with writing(archive_path, "dicomfs delete", wait_s) as opened:
         changing = Changing(archive_path, opened, "delete", reason)
-        numbers = _to_delete(changing.archive, changing.view, selection)
+        numbers = _to_delete(changing.archive, changing.view, selection, version)
         done = _sums(changing.view, numbers)
         for ino in numbers:
             changing.delete(ino)
@@ -84,9 +93,7 @@ def restore(
 
     Raise NotFound where there is nothing to bring back, Refused for a version that is shown.
     """
-    _require(selection, reason)
-    if version and len(selection.instances) != 1:
-        raise UsageError("a version is one of one instance: name that by --sop-uid")
+    _require(selection, reason, version)
 
     def plan(archive: Archive, view: View) -> _Plan:
         found = versions(archive, view, selection)
@@ -126,9 +133,11 @@ def _restore(
     return done
 
 
-def _require(selection: Selection | None, reason: str) -> None:
+def _require(selection: Selection | None, reason: str, version: str = "") -> None:
     if selection is not None and selection.is_empty:
         raise UsageError("name what is meant by --study-uid, --series-uid or --sop-uid")
+    if selection is not None and version and len(selection.instances) != 1:
+        raise UsageError("a version is one of one instance: name that by --sop-uid")
     if len(reason) > LONGEST_REASON:
         raise UsageError(f"a reason has up to {LONGEST_REASON} characters")
 
@@ -150,9 +159,10 @@ def _is_shown(view: View, ino: int) -> bool:
     return view.instance_inode(ino).parent != tables.NOWHERE
 
 
-def _to_delete(archive: Archive, view: View, selection: Selection) -> list[int]:
+def _to_delete(archive: Archive, view: View, selection: Selection, version: str) -> list[int]:
     found = versions(archive, view, selection)
-    shown = [ino for ino in found if _is_shown(view, ino)]
+    chosen = [_one_version(view, found, version)] if version else found
+    shown = [ino for ino in chosen if _is_shown(view, ino)]
     if not shown:
         raise NotFound(
             "nothing of that is shown, as it was deleted or replaced already; see 'dicomfs history'"
@@ -185,6 +195,16 @@ def _deleted(view: View, named: list[int]) -> list[_Back]:
 
 
 def _version(view: View, numbers: list[int], text: str) -> list[_Back]:
+    """Return the version of an instance that is meant, to be brought back."""
+    ino = _one_version(view, numbers, text)
+    past = view.past(ino)
+    if past is None:
+        raise Refused("this version is shown already")
+    since = [] if past.by else _since(view, _uid(view, ino), past.seq)
+    return [_Back(ino, since[0] if since else 0)]
+
+
+def _one_version(view: View, numbers: list[int], text: str) -> int:
     """Return the version of an instance that this number, or this beginning of a SHA-256, stands for."""
     text = text.lower()
     if text.isdecimal() and len(text) < _SHORTEST_DIGEST:
@@ -198,12 +218,7 @@ def _version(view: View, numbers: list[int], text: str) -> list[_Back]:
     if len(chosen) != 1:
         several = "more than one version" if chosen else "no version"
         raise NotFound(f"{several} of this instance is meant by '{text}'; see 'dicomfs history --sop-uid'")
-    (ino,) = chosen
-    past = view.past(ino)
-    if past is None:
-        raise Refused("this version is shown already")
-    since = [] if past.by else _since(view, _uid(view, ino), past.seq)
-    return [_Back(ino, since[0] if since else 0)]
+    return chosen[0]
 
 
 def _with_digest(view: View, numbers: list[int], beginning: str) -> list[int]:

@@ -32,7 +32,7 @@ _SAMPLE = "2026-01-31T12:00:00Z"
     metavar="AGE",
     help="Also forget versions that were replaced or deleted before: 36h, 90d, 12w, or a time as --as-of takes it.",
 )
-@click.option("--dry-run", is_flag=True, help="Only tell what would be freed.")
+@click.option("--dry-run", "-n", is_flag=True, help="Only tell what would be freed.")
 @wait_option
 @json_option
 def gc_command(*, archive: Path, older_than: str | None, dry_run: bool, wait_s: float, as_json: bool) -> int:
@@ -109,7 +109,8 @@ def _print(archive: Path, report: GcReport, *, dry_run: bool) -> None:
         write(f"{counted(report.versions, 'version')} {would}forgotten")
     if report.packs_removed:
         gone, came = counted(len(report.packs_removed), "pack"), counted(report.packs_written, "pack")
-        write(f"{gone} {would}written anew as {came}, without {counted(report.blobs, 'blob')} that nothing needs")
+        without = f", without {counted(report.blobs, 'blob')} that nothing needs" if report.blobs else ""
+        write(f"{gone} {would}written anew as {came}{without}")
     if report.cache_files:
         cached = f"{counted(report.cache_files, 'file')}, {size_text(report.cache_bytes)}"
         write(f"of the cache {would}removed: {cached}")

@@ -22,6 +22,7 @@ _DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Only say what wou
 
 @click.command("delete")
 @selection_options
+@click.option("--version", metavar="N|SHA256", default="", help="Only this version of the one --sop-uid.")
 @click.option("--reason", metavar="TEXT", default="", help="Why; 'dicomfs history' tells. Better always give one.")
 @_DRY_RUN
 @archive_option
@@ -33,6 +34,7 @@ def delete_command(
     series_uid: tuple[str, ...],
     sop_uid: tuple[str, ...],
     patient_id: str,
+    version: str,
     reason: str,
     dry_run: bool,
     archive: Path,
@@ -48,13 +50,16 @@ def delete_command(
 
     All versions that are shown of what is named are deleted, in one commit: all of it, or nothing. UIDs are
     whole ones, without wildcards; where kinds of them are given together, all must be met. Each
-    must be there, or nothing is done.
+    must be there, or nothing is done. Of an instance with several versions beside each other, after a conflict
+    of an import or of 'dicomfs merge', --version deletes one: by its number in 'dicomfs history
+    --sop-uid', or by the first digits of its SHA-256.
 
     \b
     Examples:
       dicomfs delete -a /srv/archive --study-uid 1.2.3 --reason 'sent to the wrong archive'
       dicomfs delete --series-uid 1.2.3.4 --series-uid 1.2.3.5 --dry-run
       dicomfs delete --study-uid 1.2.3 --patient-id 4711 --json
+      dicomfs delete --sop-uid 1.2.3.4.5 --version 85a563f98f1f --reason 'the other is right'
 
     \b
     Exit status:
@@ -64,7 +69,7 @@ def delete_command(
     from dicomfs.archive.deleting import delete
 
     selection = selected(study_uid, series_uid, sop_uid, patient_id)
-    done = delete(archive, selection, reason, dry_run=dry_run, wait_s=wait_s)
+    done = delete(archive, selection, reason, version, dry_run=dry_run, wait_s=wait_s)
     for warning in done.warnings:
         note(warning)
     back = f"dicomfs restore -a {quoted(archive)} --undo {done.seq}" if done.seq else ""

@@ -8,12 +8,10 @@ import click
 
 from dicomfs.cli.options import PATH, archive_option, json_option, wait_option
 from dicomfs.cli.progress import progress_bar
-from dicomfs.cli.terminal import counted, note, shown, write, write_json
+from dicomfs.cli.terminal import counted, note, quoted, write, write_json, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from rich.text import Text
 
     from dicomfs.archive.editing_plan import Asked
     from dicomfs.archive.editing_run import Done, Options
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
 
 _TOLD = 20
 _NEW = "new"
+_LONGEST = 80
+"""Characters that the table of a dry run shows of a value; a UID has 64."""
 
 
 @click.command("edit")
@@ -63,7 +63,7 @@ _NEW = "new"
     show_default=True,
     help="What the files say of why: wrong values, or values that were to be like others'.",
 )
-@click.option("--dry-run", is_flag=True, help="Show each attribute before and after, and change nothing.")
+@click.option("--dry-run", "-n", is_flag=True, help="Show each attribute before and after, and change nothing.")
 @click.option("--skip-refused", is_flag=True, help="Leave out instances that cannot be edited, and edit the rest.")
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="How many processes edit (default: one a CPU).")
 @wait_option
@@ -98,6 +98,9 @@ def edit_command(
     of it within a second, or, where the command ends with an error, nothing of it. An instance that cannot
     be edited without a guess (it is damaged, or its text is not in the character set that it declares) is
     listed, and then nothing is changed, unless --skip-refused leaves it out.
+
+    'dicomfs restore --undo COMMIT' takes an edit back; 'dicomfs history' tells who made it and why. Other studies
+    of the patient stay as they are: to correct all of them, choose by --patient-id.
 
     Only the elements that are asked for change; all others keep their bytes, and pixel data is never
     touched. Values are typed in Unicode: a file keeps its character set where that can hold them, and is
@@ -177,7 +180,7 @@ def edit_command(
     if as_json:
         write_json(_json(done))
     else:
-        _print(done, dry_run=dry_run, left=left)
+        _print(archive, done, dry_run=dry_run, left=left)
     return 1 if done.refused else 0
 
 
@@ -230,7 +233,7 @@ def _json(done: Done) -> Json:
     }
 
 
-def _print(done: Done, *, dry_run: bool, left: bool) -> None:
+def _print(archive: Path, done: Done, *, dry_run: bool, left: bool) -> None:
     for uid, reason in done.refused[:_TOLD]:
         note(f"refused: {uid}: {reason}")
     if len(done.refused) > _TOLD:
@@ -260,30 +263,19 @@ def _print(done: Done, *, dry_run: bool, left: bool) -> None:
         write(f"{', '.join(parts)} (nothing was changed)")
     else:
         write(f"{', '.join(parts)}: done, in commit {done.seq}")
+        write(f"What was before is kept. To bring it back: dicomfs restore -a {quoted(archive)} --undo {done.seq}")
 
 
 def _print_table(done: Done) -> None:
-    """Print what changes, as wide as the terminal is."""
-    import sys
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("Attribute", "Before", "After")
-    table.add_column("Instances", justify="right")
+    rows: list[tuple[str | int, ...]] = []
     for line in done.lines:
-        if line.more:
-            cells = Text(f"({line.more:,} other values)", style="dim"), Text("…", style="dim")
-        else:
-            cells = _cell(line.before), _cell(line.after)
-        table.add_row(Text(shown(line.attribute)), *cells, Text(f"{line.instances:,}"))
-    Console(file=sys.stdout, soft_wrap=False).print(table)
+        cells = (f"({line.more:,} other values)", "…") if line.more else (_cell(line.before), _cell(line.after))
+        rows.append((line.attribute, *cells, line.instances))
+    write_table(("Attribute", "Before", "After", "Instances"), rows)
 
 
-def _cell(value: str | None) -> Text:
-    from rich.text import Text
-
+def _cell(value: str | None) -> str:
+    """Return a value for the table, of a long one the beginning."""
     if value is None:
-        return Text("none", style="dim")
-    return Text(shown(value)) if value else Text("empty", style="dim")
+        return "(none)"
+    return (value if len(value) <= _LONGEST else value[:_LONGEST] + "…") or "(empty)"

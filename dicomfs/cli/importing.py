@@ -50,7 +50,7 @@ _KILLED = 128
 @click.option(
     "--restore-deleted", is_flag=True, help="Take in again what was deleted from the archive and is among the files."
 )
-@click.option("--dry-run", is_flag=True, help="Tell what would become of each file, and change nothing.")
+@click.option("--dry-run", "-n", is_flag=True, help="Tell what would become of each file, and change nothing.")
 @click.option(
     "--jobs", "-j", type=click.IntRange(min=1), help="How many processes read and compress (default: all cores)."
 )
@@ -91,7 +91,8 @@ def import_command(
                    its bytes and the reason are kept in ARCHIVE/quarantine
       skipped      it is not DICOM, or a DICOMDIR
       failed       it could not be read
-      deleted      it was deleted from the archive (dicomfs delete), and --restore-deleted was not given
+      deleted      it was deleted from the archive before (dicomfs delete), and is kept out, unless
+                   --restore-deleted brings it back
 
     ARCHIVE/runs/<time>/ has a table of all of them.
 
@@ -110,8 +111,8 @@ def import_command(
     \b
     Exit status:
       0  every file is in the archive; files in directories that are not DICOM do not count
-      1  a file was quarantined, failed, was deleted before, was kept out as a conflict by `error`, or was named
-         itself and is not DICOM; or the import had to stop
+      1  a file was quarantined, failed, was deleted before, was kept out as a conflict by `error`, or
+         was named itself and is not DICOM; or the import had to stop
       130, 143  interrupted by Ctrl-C or SIGTERM; what is told as imported is in the archive
     """
     _refuse_archives(paths)
@@ -236,6 +237,8 @@ def _print(report: ImportReport, *, dry_run: bool) -> None:
         write(f"{line}; {stored}, {report.seconds:.1f} s{rate}")
     for remark, number in report.remarks.most_common():
         write(f"{number:,} times: {remark}")
+    if report.outcomes[Outcome.DELETED]:
+        note("deleted: these had been deleted from the archive, and are kept out; --restore-deleted brings them back")
     for warning in report.warnings:
         note(warning)
     if report.interrupted:

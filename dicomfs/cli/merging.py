@@ -30,7 +30,7 @@ _KINDS = {
 @click.command("merge", no_args_is_help=True)
 @click.argument("other", type=PATH, metavar="OTHER-ARCHIVE")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--dry-run", "-n", is_flag=True, help="Say what would be done, and change nothing.")
 @archive_option
 @wait_option
 @json_option
@@ -43,8 +43,9 @@ def merge_command(*, other: Path, reason: str, dry_run: bool, archive: Path, wai
     is only read; merge the other way round, too, and both show the same files.
 
     What contradicts each other is listed for you to decide, and both versions are kept: the later change is
-    current, the other file is shown beside it with a ~hash in its name. `dicomfs delete` removes the one that
-    you do not want. Of a file that was edited here and deleted there, the edit is kept. Of different files of one
+    current, the other file is shown beside it with a ~hash in its name. `dicomfs delete
+    --sop-uid UID --version SHA256` removes the one that you do not want. Of a file that was edited here
+    and deleted there, the edit is kept. Of different files of one
     SOP Instance UID the one that was imported first is current.
 
     Attachments and quarantined files come over, too. Layouts and projects stay each archive's own.

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _LONGEST = 60
 """Characters that a table shows of a value, and of what cannot be understood."""
+_MOST = 3
+"""So many attributes of a kind a table names, and counts the others: a move to another patient takes out twenty."""
+_WORDS = {"left": "moved away"}
 
 
 @click.command("history")
@@ -45,9 +48,10 @@ def history_command(
 
     Each line is a commit, which 'dicomfs restore --undo' takes back; the commits of one import are one line,
     unless --all is given. UIDs and --patient-id leave what was done with what they name, and
-    count it; --patient-id alone counts all of the patient's studies. Of an edit, the attributes are
-    shown that it set: the output may hold patient data. Times are local in the table; in options an
-    offset or Z may be given.
+    count it; --patient-id alone counts all studies that are the patient's now. Of an edit, the attributes
+    are shown that it set, and the first that it took out: the output may hold patient data. "Moved
+    away" are instances that went to another Study Instance UID. Times are local in the table; in
+    options an offset or Z may be given.
 
     One --sop-uid alone lists for how long which version was shown, with what 'dicomfs restore --version' takes:
     its number or its SHA-256. JSON has whole digests, and times in UTC.
@@ -97,7 +101,7 @@ def _print(archive: Archive, asked: Asked) -> None:
 
 
 def _what(line: Line) -> str:
-    counts = ", ".join(f"{count:,} {what}" for what, count in line.counts.items())
+    counts = ", ".join(f"{count:,} {_WORDS.get(what, what)}" for what, count in line.counts.items())
     edit = "; ".join(_edited(line.event.edit or {}))
     return ": ".join(filter(None, (line.event.op, counts, edit)))
 
@@ -113,8 +117,12 @@ def _edited(edit: Mapping[str, object]) -> Iterator[str]:
         yield f"{_keyword(tag)}={text if len(text) <= _LONGEST else text[:_LONGEST] + '…'}"
     for what, word in (("empty", "emptied"), ("remove", "removed")):
         tags = changes.get(what)
-        for tag in tags if isinstance(tags, list) else ():
+        tags = tags if isinstance(tags, list) else []
+        named = len(tags) if len(tags) <= _MOST else _MOST - 1
+        for tag in tags[:named]:
             yield f"{_keyword(str(tag))} {word}"
+        if len(tags) > named:
+            yield f"{len(tags) - named:,} more {word}"
     uids = changes.get("uids")
     if isinstance(uids, dict) and uids:
         yield f"{len(uids):,} UIDs changed"

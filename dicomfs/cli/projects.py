@@ -79,7 +79,7 @@ def project_command() -> None:
     multiple=True,
     help="List this attribute in header_extraction.xlsx. May be given more than once.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say how much it would be.")
+@click.option("--dry-run", "-n", is_flag=True, help="Only say how much it would be.")
 @_JOBS
 @wait_option
 @json_option

@@ -229,3 +229,26 @@ def test_nothing_is_read_as_a_whole(archive_path: Path, monkeypatch: pytest.Monk
         add(archive_path, make_instance(number=number, rows=8, columns=8))
     with Archive.open(archive_path) as opened:
         assert [line.event.seq for line in lines(opened, Asked())] == [1, 2, 3, 4, 5]
+
+
+def test_one_of_two_versions_that_are_shown_is_deleted(run: Run, archive_path: Path) -> None:
+    contents = [make_instance(number=2, seed=seed) for seed in ("a", "b")]
+    for content in contents:
+        add(archive_path, content, on_conflict="keep")
+    before = tree(archive_path)
+    assert len(before) == 2
+    for words, status, told in (
+        (("--sop-uid", INSTANCE, "--version", "3"), 1, "no version"),
+        (("--study-uid", STUDY, "--version", "1"), 2, "--sop-uid"),
+    ):
+        ended = run("delete", *words, "-a", archive_path)
+        assert ended.status == status
+        assert told in ended.err
+    chosen = ("--sop-uid", INSTANCE, "--version", sha256(contents[0])[:12])
+    assert run("delete", *chosen, "-n", "-a", archive_path).out.startswith("would delete 1 instance in")
+    assert run("delete", *chosen, "-a", archive_path).out.startswith("deleted 1 instance in")
+    assert [file.sha256 for file in tree(archive_path).values()] == [sha256(contents[1])]
+    assert "is shown" in run("delete", *chosen, "-a", archive_path).err
+    assert run("restore", "--undo", 3, "-a", archive_path).status == 0
+    assert tree(archive_path) == before
+    assert not check(archive_path, verify_files=True).problems
