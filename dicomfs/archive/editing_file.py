@@ -55,9 +55,10 @@ def replace_with(archive_path: Path, selection: Selection, file: Path, options: 
             raise UsageError(f"--replace-with replaces one instance, and {len(members):,} are chosen: use --sop-uid")
         (member,) = members
         uids = _uids(changing, member) if set_uids else {}
+        done = Done(chosen=1)
         with _named(file, uids) as source:
-            is_new = _take(archive_path, changing, member, source, file)
-        done = Done(chosen=1, edited=int(is_new), unchanged=int(not is_new))
+            is_new = _take(archive_path, changing, member, source, file, done.warnings)
+        done.edited, done.unchanged = int(is_new), int(not is_new)
         if is_new:
             done.seq = changing.done(done.warnings.append)
         return done
@@ -80,7 +81,9 @@ def _uids(changing: Changing, member: Member) -> dict[str, str]:
     return {keyword: str(said[keyword]) for keyword in _UIDS}
 
 
-def _take(archive_path: Path, changing: Changing, member: Member, source: Path, file: Path) -> bool:
+def _take(
+    archive_path: Path, changing: Changing, member: Member, source: Path, file: Path, warnings: list[str]
+) -> bool:
     """Have a process split a file, and put it in the place; say whether it is not what is there."""
     new_bulk = new_stored = new_base = 0
     base: Base | None = None
@@ -96,6 +99,7 @@ def _take(archive_path: Path, changing: Changing, member: Member, source: Path, 
                     base = item
                 elif isinstance(item, Row):
                     _require_same(member, item, file)
+                    warnings += _moves(changing, member, item, file)
                     if base is not None and base.blob == item.base:
                         new_base = _store_base(changing, base)
                     named = PATIENTS.render_level(3, item.attributes.instance, member.sop_instance_uid)
@@ -121,6 +125,23 @@ def _ended(changing: Changing, member: Member, item: Ended, file: Path) -> bool:
 def _require_same(member: Member, row: Row, file: Path) -> None:
     if str(row.attributes.instance["SOPInstanceUID"]) != member.sop_instance_uid:
         raise Refused(f"{file}: has another SOP Instance UID than the instance; --set-uids gives it the same")
+
+
+def _moves(changing: Changing, member: Member, row: Row, file: Path) -> Iterator[str]:
+    """Yield in what the file takes the instance elsewhere than it was: to another patient, study or series."""
+    view = changing.view
+    study, series = view.study(member.study), view.series(member.series)
+    patient_id = str(row.attributes.patient.get("PatientID", ""))
+    before = {str(view.patient(key).attributes.get("PatientID", "")) for key in study.patients}
+    if patient_id not in before:
+        yield f"{file}: is of another patient than the study, by its PatientID, and goes there"
+    for what, said, is_said in (
+        ("study", study.attributes, row.attributes.study),
+        ("series", series.attributes, row.attributes.series),
+    ):
+        keyword = f"{what.capitalize()}InstanceUID"
+        if str(said.get(keyword, "")) != str(is_said.get(keyword, "")):
+            yield f"{file}: has another {keyword}, and goes into that {what}"
 
 
 def _store_base(changing: Changing, base: Base) -> int:

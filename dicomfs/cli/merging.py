@@ -9,7 +9,7 @@ import click
 
 from dicomfs.cli.options import PATH, archive_option, json_option, wait_option
 from dicomfs.cli.progress import progress_bar
-from dicomfs.cli.terminal import counted, note, size_text, write, write_json, write_table
+from dicomfs.cli.terminal import counted, note, quoted, size_text, write, write_json, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dicomfs.archive.merging import MergeReport
     from dicomfs.archive.merging_conflicts import Conflict, Version
 
+_TOLD = 20
+"""So many conflicts the table shows."""
 _KINDS = {
     "edited": "edited differently",
     "replaced": "replaced by different files",
@@ -76,17 +78,19 @@ def merge_command(*, other: Path, reason: str, dry_run: bool, archive: Path, wai
     if as_json:
         _print_json(report, dry_run=dry_run)
     else:
-        _print(report, dry_run=dry_run)
+        _print(archive, report, dry_run=dry_run)
     return 0 if report.complete else 1
 
 
-def _print(report: MergeReport, *, dry_run: bool) -> None:
+def _print(archive: Path, report: MergeReport, *, dry_run: bool) -> None:
     for warning in report.warnings:
         note(warning)
     write_table(
         ("Conflict", "Kind", "SOP Instance UID", "Version", "Status", "When", "Who", "What"),
-        (row for number, conflict in enumerate(report.conflicts, start=1) for row in _rows(number, conflict)),
+        (row for number, conflict in enumerate(report.conflicts[:_TOLD], start=1) for row in _rows(number, conflict)),
     )
+    if len(report.conflicts) > _TOLD:
+        note(f"and {counted(len(report.conflicts) - _TOLD, 'conflict')} more; --json lists all")
     would = "would be " if dry_run else ""
     size = f" ({size_text(report.bytes_copied)})" if report.bytes_copied else ""
     write(f"{counted(report.copied, 'file')} {would}taken over{size}, {report.combined} {would}made of edits of both")
@@ -97,6 +101,7 @@ def _print(report: MergeReport, *, dry_run: bool) -> None:
     )
     if report.conflicts:
         note(f"{counted(len(report.conflicts), 'conflict')} to be decided by you; both versions are kept")
+        note(f"to take one out: dicomfs delete -a {quoted(archive)} --sop-uid UID --version VERSION")
     note("layouts and projects stay each archive's own")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.check import check
 from tests.archive.editing_files import differs, files
 from tests.archive.importing import add, tree
 from tests.archive.test_changing import shown
@@ -161,3 +162,14 @@ def test_a_file_takes_the_place_of_an_instance(archive: Path, run: Run, tmp_path
             assert name in done.err
     with Archive.open(archive) as opened, opened.view() as view:
         assert [event.op for event in view.events()][-2:] == ["edit", "edit"]
+
+
+def test_a_file_of_another_patient_is_told_of(archive: Path, run: Run, tmp_path: Path) -> None:
+    words = ("edit", "-a", archive, "--sop-uid", SOP, "--set-uids", "--replace-with")
+    stranger = tmp_path / "stranger.dcm"
+    stranger.write_bytes(make_instance(seed="stranger", attributes={"PatientID": "DFS-9"}))
+    done = run(*words, stranger)
+    assert done.status == 0
+    assert done.err == f"{stranger}: is of another patient than the study, by its PatientID, and goes there\n"
+    assert run("restore", "-a", archive, "--undo", done.out.rpartition(" ")[2].strip()).status == 0
+    assert not check(archive, verify_files=True).problems

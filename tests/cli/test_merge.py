@@ -97,6 +97,7 @@ def test_conflicts_are_listed(run: Run, archive_path: Path, other: Path) -> None
     assert "PatientName=Poe^Jane" in lines[2]
     assert "PatientName=Roe^Jane" in lines[3]
     assert "2 conflicts to be decided by you" in ended.err
+    assert "dicomfs delete -a " in ended.err
     told = json.loads(run("merge", other, "-a", archive_path, "--json").out)
     assert told["conflicts"] == planned["conflicts"]
     first, second = sorted(told["conflicts"], key=lambda one: str(one["kind"]))
