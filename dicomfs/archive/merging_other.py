@@ -71,4 +71,10 @@ def _folded(other: Path, settings: Settings, scratch: str) -> Iterator[Archive]:
 
 def damaged(other: Path, error: DicomfsError | str) -> Damaged:
     """Return what is said of another archive that is hurt."""
-    return Damaged(f"{other}: is damaged: {error}; see 'dicomfs check' of it, and mend it first")
+    text = str(error)
+    for command in (
+        "reindex",
+        "check",
+    ):  # which the command line would take for those of the archive that is merged into
+        text = text.replace(f"'dicomfs {command}'", f"`dicomfs {command} -a {other}`")
+    return Damaged(f"{other}: is damaged: {text}; see `dicomfs check -a {other}`, and mend it first")

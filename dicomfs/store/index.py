@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import lmdb
 
 MAP_SIZE: Final = 1 << 40
+_READERS: Final = 512
+_LOCK_BYTES: Final = 192 + 64 * (_READERS - 1)
+"""What LMDB 0.9 makes lock.mdb: its head with one reader, and the others (mdb.c: MDB_txninfo, MDB_reader)."""
 ENGINE: Final = 0
 """The 0.9 engine of py-lmdb 3: data format 1."""
 
@@ -114,7 +117,7 @@ class Index:
                 str(directory),
                 map_size=MAP_SIZE,
                 max_dbs=tables + 8,
-                max_readers=512,
+                max_readers=_READERS,
                 readonly=not writable,
                 metasync=False,
                 sync=durable,
@@ -126,6 +129,7 @@ class Index:
 
         if fixed:
             return environment(lock=False)
+        _reserve_lock(directory)
         try:
             return environment(lock=True)
         except lmdb.Error as error:
@@ -210,6 +214,24 @@ def _refuse_cut(path: Path) -> None:
     metas = [meta for meta in (_META.unpack(first), _META.unpack(second)) if meta[0] == _MAGIC]
     if metas and size < (max(metas, key=lambda meta: meta[4])[3] + 1) * page:
         raise Damaged(f"{path.parent}: the index is cut off; run 'dicomfs reindex'")
+
+
+def _reserve_lock(directory: Path) -> None:
+    """Make lock.mdb with all its blocks; LMDB writes to it by a map, where a full disk would end the process.
+
+    Only one that is not there: whoever closes one that this process uses would let go of LMDB's locks on it.
+    """
+    try:
+        fd = os.open(directory / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return  # it is there, or opening it will tell
+    try:
+        os.posix_fallocate(fd, 0, _LOCK_BYTES)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"{directory}: the disk is full; make room and run the command again") from error
+    finally:
+        os.close(fd)
 
 
 def _share_as(directory: Path) -> None:

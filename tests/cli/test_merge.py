@@ -151,7 +151,8 @@ def test_a_damaged_one_is_refused(run: Run, archive_path: Path, other: Path, tmp
     flip(last, 400)
     ended = run("merge", other, "-a", archive_path)
     assert ended.status == 3
-    assert "check" in ended.err
+    assert f"dicomfs check -a {other}" in ended.err
+    assert f"-a {archive_path}" not in ended.err
     assert state(archive_path) == before
     holds(archive_path)
 

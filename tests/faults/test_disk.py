@@ -149,8 +149,14 @@ def test_no_room_for_a_second_index(source: Source, archive_path: Path) -> None:
         failed = dicomfs("reindex", "-a", archive, status=1)
 
         assert "the disk is full" in failed.stderr
+        rest = place / "rest"
+        subprocess.run(["dd", "if=/dev/zero", f"of={rest}", "bs=512"], capture_output=True)
+        os.truncate(rest, rest.stat().st_size - 3072)  # enough for a directory, and not for what LMDB maps
+        failed = dicomfs("reindex", "-a", archive, status=1)
+        assert "the disk is full" in failed.stderr
         assert sorted(path.name for path in archive.iterdir() if "index" in path.name) == ["index"]
         assert catalog(archive) == before
+        rest.unlink()
         failed = dicomfs("check", "-a", archive, status=1, TMPDIR=str(place))
         assert "TMPDIR" in failed.stderr
         filler.unlink()
