@@ -275,6 +275,32 @@ def test_an_earlier_state_is_exported(run: Run, archive_path: Path, tmp_path: Pa
     assert dedup(Study(root, STUDY).infos[0], 0x11) == dedup(Study(tmp_path / "earlier", STUDY).infos[0], 0x11)
 
 
+def test_what_static_wado_makes_of_a_tree_comes_back(archive_path: Path, tmp_path: Path) -> None:
+    """Its tool makes metadata of lists and leaves in what these add: also what they tell of history."""
+    importing.add(archive_path, *(make_instance(number=number) for number in (1, 2)))
+    importing.add(archive_path, make_instance(number=2, patient_name="Roe^Jane"), on_conflict="replace")
+    root = tmp_path / "tree"
+    export(archive_path, root)
+    study = Study(root, STUDY)
+    whole = []
+    for one in study.instances.values():
+        extracts = [study.extracts[ref] for ref in dedup(one, 0x10)]
+        whole.append({tag: element for held in (*reversed(extracts), one) for tag, element in held.items()})
+    assert any("00091014" in one for one in whole)
+    (path,) = root.glob("studies/*/series/*/metadata.gz")
+    path.write_bytes(gzip.compress(json.dumps(whole).encode()))
+    for own in root.glob("studies/*/series/*/instances/*/metadata.gz"):
+        own.unlink()
+    for lists in (*root.glob("deduplicated/*/*"), *root.glob("studies/*/deduplicated/*")):
+        lists.unlink()
+    Archive.init(tmp_path / "back")
+    done = importing.run(tmp_path / "back", root, static_dicomweb=True)
+    assert done.report.complete
+    assert len(done.results) == 2
+    for data in importing.contents(tmp_path / "back").values():
+        assert not [element.tag for element in pydicom.dcmread(io.BytesIO(data)) if element.tag.group == 0x0009]
+
+
 def assert_hashes(study: Study) -> None:
     """All hashes are those of static-wado."""
     items = reader.load(study.directory / "deduplicated/index.json.gz")
