@@ -47,19 +47,25 @@ _WHOLE_DIGEST: Final = 26
 def series_stamp(view: View, number: int) -> str:
     """Return what changes whenever the documents of a series do; raise NotFound."""
     series = view.series(number)
-    return _stamp((series.mtime_ns, series.instances, series.size))
+    return _stamp((series.mtime_ns, series.instances, series.size, *_forgot(view, series.study)))
 
 
 def study_stamp(view: View, number: int) -> str:
     """Return what changes whenever the documents of a study do; raise NotFound."""
     study = view.study(number)
-    return _stamp((study.mtime_ns, study.series, study.instances, study.size))
+    return _stamp((study.mtime_ns, study.series, study.instances, study.size, *_forgot(view, number)))
 
 
 def studies_stamp(view: View) -> str:
     """Return what changes whenever the list of all studies does."""
     totals = view.totals()
     return _stamp((view.seq, totals.studies, totals.instances))
+
+
+def _forgot(view: View, study: int) -> tuple[int, ...]:
+    """Return what changes whenever earlier versions of a study are forgotten, of which its lists tell."""
+    forgot_ns = view.forgot_ns
+    return (forgot_ns,) if forgot_ns and view.changed(study) else ()
 
 
 def _stamp(row: Iterable[int]) -> str:

@@ -91,12 +91,12 @@ def history(view: View, study: int) -> History:
 
 
 def _lists(view: View, commits: list[int], versions: list[_Version]) -> tuple[tuple[int, ...], ...]:
-    last_ns = view.event(commits[-1]).time_ns
+    last_ns, forgot_ns = view.event(commits[-1]).time_ns, view.forgot_ns
     found = []
     for seq in commits[: -_LISTS - 1 : -1]:
         time_ns = view.event(seq).time_ns
-        if last_ns - time_ns > STAY_S * 10**9:
-            break
+        if last_ns - time_ns > STAY_S * 10**9 or time_ns <= forgot_ns:
+            break  # of what was there before, something may be forgotten
         listed = _before(versions, seq, time_ns)
         if listed:
             found.append(listed)

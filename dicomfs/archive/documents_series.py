@@ -245,6 +245,8 @@ class _Maker:
         before = self._before
         gone: set[int] = set() if before is None else {ino for _, ino, _ in before.cards.names()}
         gone = (gone | self._earlier.numbers) - self._listed.keys()
+        with self._archive.view() as view:
+            gone = {ino for ino in gone if view.past(ino) is not None}  # others were forgotten
         for ino in gone:
             self._earlier.of(ino, before)
         if gone:

@@ -147,7 +147,7 @@ def _refuse_in_use(root: Path, replacement: Replacement) -> None:
 
 def _clear_cache(archive: Archive, report: GcReport, *, dry_run: bool, forgotten: bool) -> None:
     unused = gc_states.unused(archive.path, archive.store.live, forgotten=forgotten)
-    for found in chain(gc_cache.superseded(archive), unused):
+    for found in chain(gc_cache.superseded(archive, forgotten=forgotten), unused):
         if dry_run or gc_cache.remove(found):
             report.cache_files += 1
             report.cache_bytes += found.size

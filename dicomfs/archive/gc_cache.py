@@ -1,7 +1,7 @@
 """Find what nobody needs of cache/: documents, pictures, tables and indexes that the archive as it is does not show.
 
 What is younger than a day stays whatever it is: somebody may be reading it, or writing it. What is in use stays for
-ever. What is not known by its name is left alone.
+ever. What is not known by its name is left alone. But where versions were forgotten, what tells of them goes at once.
 """
 
 import os
@@ -35,15 +35,20 @@ class Cached(NamedTuple):
     size: int
 
 
-def superseded(archive: Archive) -> Iterator[Cached]:
-    """Walk the files of the cache that are older than a day and of no use any more."""
+def superseded(archive: Archive, *, forgotten: bool = False) -> Iterator[Cached]:
+    """Walk the files of the cache that are older than a day and of no use any more.
+
+    Where versions were `forgotten`, documents and pictures that may tell of them need not be old: whoever has one open
+    keeps it, and nobody else finds it.
+    """
     cache = archive.path / "cache"
     before_s = time.time() - LASTING_S
     for name, in_use in _KINDS.items():
         for path in _files(cache / name):
             with suppress(FileNotFoundError):  # somebody made a newer one
                 status = path.lstat()
-                if status.st_mtime < before_s and not _is_needed(archive, cache, path, in_use):
+                old = status.st_mtime < before_s or (forgotten and name in _TELLING and not _REST(path.name))
+                if old and not _is_needed(archive, cache, path, in_use):
                     yield Cached(path, status.st_size)
 
 
@@ -95,6 +100,7 @@ _STAMPS: Final[dict[str, Callable[[View, int], str]]] = {
     "series": documents.series_stamp,
     "part": documents.series_stamp,
     "study": documents.study_stamp,
+    "superseded": documents.study_stamp,
     "studies": lambda view, _: documents.studies_stamp(view),
     omidb.NAME: documents.study_stamp,
     "client": _client_stamp,
@@ -134,3 +140,5 @@ _KINDS: Final[dict[str, _InUse]] = {
     "projects": _table,
     "indexes": _index,
 }
+_TELLING: Final = ("documents", "pictures")
+"""What is made of instances, and so tells what they were."""

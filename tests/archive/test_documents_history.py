@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from dicomfs.archive import deduplicated
+from dicomfs.archive import deduplicated, documents
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.gc import collect
 from dicomfs.archive.rebuild import reindex
 from dicomfs.vfs.node import waited
 from dicomfs.vfs.tree import Tree
@@ -255,3 +257,50 @@ def test_a_study_of_which_nothing_is_left_begins_anew(archive_path: Path, lists:
     assert values(second.info, "15") == [first.hash]
     assert sorted(values(second.info, "13")) == sorted(first.own(sop) for sop in SOPS[:2])
     assert_was(lists, first)
+
+
+def test_what_was_forgotten_is_told_no_more(archive_path: Path, lists: Lists) -> None:
+    add(archive_path, *make_series(3))
+    first = lists.now()
+    add(archive_path, make_instance(number=2, patient_name="Roe^Jane"), on_conflict="replace")
+    second = lists.now()
+    assert values(second.info, "15") == [first.hash]
+    cache = archive_path / "cache"
+    documents_of.make(archive_path, cache)
+    with Archive.open(archive_path) as archive:
+        with archive.view() as view:
+            (study,) = (study.key for study in view.studies())
+        documents.make_superseded(archive, cache, (study,))
+    kept = set(cache.rglob("*-*"))
+    assert {path.name.partition("-")[0] for path in kept} == {"series", "study", "studies", "superseded"}
+
+    assert collect(archive_path, forget_before_ns=time.time_ns()).versions == 1
+    # What told of it is gone at once.
+    assert not [path for path in kept if path.exists()]
+    third = lists.now()
+    assert third.hash == second.hash
+    assert third.info == {tag: one for tag, one in second.info.items() if tag != "00091015"}
+    assert not any(values(one, "14") for one in (*third.instances.values(), *third.objects.values()))
+    assert lists.before(first.hash) is None
+    # What is done from now on is told again, and what forgets nothing changes nothing.
+    delete(archive_path, next(path for path in tree(archive_path) if path.endswith("00003.dcm")))
+    fourth = lists.now()
+    assert (values(fourth.info, "15"), values(fourth.info, "13")) == ([third.hash], [third.own(SOPS[2])])
+    assert_was(lists, third)
+    collect(archive_path)
+    assert lists.now().info == fourth.info
+    holds(archive_path)
+
+
+def test_lists_of_another_study_forget_too(archive_path: Path, lists: Lists) -> None:
+    add(archive_path, *make_series(2))
+    before = lists.now()
+    other = uid("other")
+    version = make_instance(number=2, attributes={"StudyInstanceUID": other})
+    add(archive_path, version, on_conflict="replace")
+    place = f"studies/{other}"
+    told_there = lists.now(place)
+    assert values(told_there.instances[SOPS[1]], "14") == [before.own(SOPS[1])]
+    assert collect(archive_path, forget_before_ns=time.time_ns()).versions == 1
+    assert values(lists.now(place).instances[SOPS[1]], "14") == []
+    assert values(lists.now().info, "13") == []

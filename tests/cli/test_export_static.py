@@ -16,6 +16,7 @@ import pytest
 
 from dicomfs.archive import static_objects
 from dicomfs.archive.archive import Archive
+from dicomfs.archive.as_of import time_text
 from dicomfs.archive.documents import directory_name
 from dicomfs.archive.documents_history import STAY_S
 from dicomfs.archive.query import Query
@@ -247,6 +248,57 @@ def test_lists_tell_history(archive_path: Path, tmp_path: Path) -> None:
     assert [dedup(other.infos[0], number) for number in (0x11, 0x13, 0x15)] == [
         dedup(third.infos[0], number) for number in (0x11, 0x13, 0x15)
     ]
+
+
+def test_an_earlier_state_is_exported(run: Run, archive_path: Path, tmp_path: Path) -> None:
+    importing.add(archive_path, *(make_instance(number=number) for number in (1, 2, 3)))
+    importing.add(archive_path, make_instance(number=2, patient_name="Roe^Jane"), on_conflict="replace")
+    with Archive.open(archive_path) as archive, archive.view() as view:
+        then = time_text(view.event(view.seq).time_ns)
+    root = tmp_path / "tree"
+    export(archive_path, root)
+    before = {path: digest for path, (digest, _) in files(root).items()}
+
+    importing.add(archive_path, make_instance(number=1, patient_name="Poe^Jane"), on_conflict="replace")
+    importing.add(archive_path, make_instance(patient="DFS-2", number=4))
+    versions.delete(archive_path, next(path for path in importing.tree(archive_path) if path.endswith("00003.dcm")))
+    words = ("export", "-a", archive_path, "--all", "--format", "static-dicomweb", "-o")
+    assert run(*words, tmp_path / "earlier", "--as-of", then).status == 0
+    assert {path: digest for path, (digest, _) in files(tmp_path / "earlier").items()} == before
+    # A tree follows there and back.
+    assert run(*words, root).status == 0
+    assert len(list((root / "studies").iterdir())) == 3
+    assert run(*words, root, "--as-of", then).status == 0
+    assert [path.name for path in (root / "studies").iterdir() if path.is_dir()] == [STUDY]
+    assert objects(root) == metadata(root)
+    assert set(before) <= set(files(root))
+    assert dedup(Study(root, STUDY).infos[0], 0x11) == dedup(Study(tmp_path / "earlier", STUDY).infos[0], 0x11)
+
+
+def test_what_static_wado_makes_of_a_tree_comes_back(archive_path: Path, tmp_path: Path) -> None:
+    """Its tool makes metadata of lists and leaves in what these add: also what they tell of history."""
+    importing.add(archive_path, *(make_instance(number=number) for number in (1, 2)))
+    importing.add(archive_path, make_instance(number=2, patient_name="Roe^Jane"), on_conflict="replace")
+    root = tmp_path / "tree"
+    export(archive_path, root)
+    study = Study(root, STUDY)
+    whole = []
+    for one in study.instances.values():
+        extracts = [study.extracts[ref] for ref in dedup(one, 0x10)]
+        whole.append({tag: element for held in (*reversed(extracts), one) for tag, element in held.items()})
+    assert any("00091014" in one for one in whole)
+    (path,) = root.glob("studies/*/series/*/metadata.gz")
+    path.write_bytes(gzip.compress(json.dumps(whole).encode()))
+    for own in root.glob("studies/*/series/*/instances/*/metadata.gz"):
+        own.unlink()
+    for lists in (*root.glob("deduplicated/*/*"), *root.glob("studies/*/deduplicated/*")):
+        lists.unlink()
+    Archive.init(tmp_path / "back")
+    done = importing.run(tmp_path / "back", root, static_dicomweb=True)
+    assert done.report.complete
+    assert len(done.results) == 2
+    for data in importing.contents(tmp_path / "back").values():
+        assert not [element.tag for element in pydicom.dcmread(io.BytesIO(data)) if element.tag.group == 0x0009]
 
 
 def assert_hashes(study: Study) -> None:
