@@ -289,8 +289,18 @@ class _Planning:
         self._set[tag] = (uid,)
         for key, is_whole in whole.items():
             before = str(said(key).get(keyword, ""))
-            if is_whole and before and before != uid:
+            if (
+                is_whole
+                and before
+                and before != uid
+                and not (tag == SERIES_INSTANCE_UID and self._is_elsewhere(before))
+            ):
                 self._uids[before] = uid
+
+    def _is_elsewhere(self, series_uid: str) -> bool:
+        """Say whether a series of this UID, maybe of another study, has something that is not chosen."""
+        found = self._series_of_uid(series_uid)
+        return any(self._view.series(key).instances and not self._series.get(key) for key in found)
 
     def _take_over(self, ino: int, emptied: Sequence[str], removed: Sequence[str]) -> None:
         keywords = (*emptied, *removed)
