@@ -350,7 +350,9 @@ class _Planning:
             self._set[SERIES_INSTANCE_UID] = (self._uids.pop(uid),)
 
     def _is_elsewhere(self, uid: str) -> bool:
-        return any(key not in self._series and self._view.series(key).instances for key in self._series_of_uid(uid))
+        """Say whether a series of this UID, maybe of another study, has something that is not chosen."""
+        found = self._series_of_uid(uid)
+        return any(not self._series.get(key) and self._view.series(key).instances for key in found)
 
     def _is_instance(self, uid: str) -> bool:
         return self._view.is_shown(uid) or self._view.is_deleted(uid)
