@@ -6,6 +6,7 @@ studies and series are said to be follows from what is shown then (restating.py)
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 from dicomfs.archive import layouts, settings, tables
 from dicomfs.archive.archive import Archive
@@ -20,15 +21,26 @@ from dicomfs.archive.placing import free_name
 from dicomfs.archive.records import InstanceRow, Records
 from dicomfs.archive.restating import restated
 from dicomfs.archive.splitting import Levels, Row
-from dicomfs.errors import Damaged, Refused
+from dicomfs.errors import Damaged, Refused, UsageError
 from dicomfs.store.index import Transaction
 from dicomfs.store.store import Store
+
+LONGEST_REASON: Final = 1000
+
+
+def require_reason(reason: str) -> None:
+    """Raise UsageError for what cannot be kept as the reason of a commit."""
+    if len(reason) > LONGEST_REASON:
+        raise UsageError(f"a reason has up to {LONGEST_REASON} characters")
+    if any("\ud800" <= character <= "\udfff" for character in reason):
+        raise UsageError("a reason is text in UTF-8")
 
 
 class Changing(Committing):
     """One commit that changes what is shown. `edit` is what was asked, where that is to be told later."""
 
     def __init__(self, archive_path: Path, opened: Opened, op: str, reason: str = "", edit: object = None) -> None:
+        require_reason(reason)
         super().__init__(opened, op)
         self.archive = Archive(archive_path, settings.read(archive_path), opened.store)
         """The same archive, for reading what was committed."""

@@ -11,12 +11,11 @@ from typing import Final, NamedTuple
 from dicomfs.archive import tables
 from dicomfs.archive.archive import Archive
 from dicomfs.archive.catalog import View
-from dicomfs.archive.changing import Changing
+from dicomfs.archive.changing import Changing, require_reason
 from dicomfs.archive.committing import writing
 from dicomfs.archive.selection import Selection, versions
 from dicomfs.errors import NotFound, Refused, UsageError
 
-LONGEST_REASON: Final = 1000
 _SHORTEST_DIGEST: Final = 6
 _DIGITS: Final = frozenset("0123456789abcdef")
 
@@ -138,8 +137,7 @@ def _require(selection: Selection | None, reason: str, version: str = "") -> Non
         raise UsageError("name what is meant by --study-uid, --series-uid or --sop-uid")
     if selection is not None and version and len(selection.instances) != 1:
         raise UsageError("a version is one of one instance: name that by --sop-uid")
-    if len(reason) > LONGEST_REASON:
-        raise UsageError(f"a reason has up to {LONGEST_REASON} characters")
+    require_reason(reason)
 
 
 def _sums(view: View, numbers: Iterable[int]) -> Changed:

@@ -11,9 +11,9 @@ from dicomfs.archive.archive import Archive
 from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.outcome import Outcome
 from dicomfs.archive.query import Level, Query, matches
-from dicomfs.errors import Refused
+from dicomfs.errors import Refused, UsageError
 from tests.archive.importing import add, tree, walk
-from tests.archive.versions import delete, holds, restore
+from tests.archive.versions import change, delete, holds, restore
 from tests.builders import make_instance, make_series, uid
 
 if TYPE_CHECKING:
@@ -197,4 +197,13 @@ def test_a_study_that_an_import_fills_again_is_of_those_it_names(archive_path: P
     assert patients(archive_path) == {"DFS-1": [1]}
     with Archive.open(archive_path) as opened:
         assert [match.patient.attributes["PatientID"] for match in matches(opened, Query(Level.STUDY))] == ["DFS-1"]
+    holds(archive_path)
+
+
+@pytest.mark.parametrize("reason", ["x" * 1001, "\udcff"])
+def test_a_reason_is_a_text_of_some_length(archive_path: Path, reason: str) -> None:
+    add(archive_path, make_instance())
+    with pytest.raises(UsageError, match="a reason"):
+        change(archive_path, "delete", lambda changing: changing.delete(1), reason)
+    assert len(tree(archive_path)) == 1
     holds(archive_path)
