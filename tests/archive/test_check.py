@@ -336,7 +336,7 @@ def test_counts_and_progress(whole: Whole) -> None:
     seen: list[Progress] = []
     report = check(whole.path, verify_files=True, progress=seen.append)
     assert (report.packs, report.commits) == (9, 12)
-    assert (report.instances, report.derived) == (8, len(whole.contents) - 8)
+    assert (report.instances, report.derived) == (10, len(whole.contents) - 10)
     assert report.derived == 4
     assert report.bytes_verified == sum(map(len, whole.contents.values()))
     assert report.blobs == sum(len(pack_names(path)) for path in packs(whole.path))

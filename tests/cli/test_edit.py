@@ -105,7 +105,8 @@ def test_what_cannot_be_done_is_said(archive: Path, run: Run) -> None:
         (("--study-uid", STUDY, "--move-to-patient", "NOBODY"), 1, "PatientBirthDate"),
         (("--study-uid", STUDY, "--new-study-uid", uid("DFS-1", 2)), 1, "--into-study"),
         (("--study-uid", STUDY, "--replace-with", "x.dcm", "--set", "PatientSex=F"), 2, "done alone"),
-        (("--study-uid", STUDY, "--replace-with", "x.dcm"), 2, "replaces one instance"),
+        (("--study-uid", STUDY, "--replace-with", "x.dcm"), 1, "cannot be read"),
+        (("--study-uid", STUDY, "--replace-with", __file__), 2, "replaces one instance"),
         (("--study-uid", STUDY, "--set", "PatientSex=F", "--set-uids"), 2, "--replace-with"),
     ]  # fmt: skip
     before = shown(archive)
