@@ -34,6 +34,7 @@ SPARED = {"basic": (frozenset(), frozenset()), "dates": (DESCRIPTORS | {TIMEZONE
 IDENTIFYING = ("PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID",
                "SeriesInstanceUID", "SOPInstanceUID", "ReferringPhysicianName", "InstitutionName")  # fmt: skip
 PRIVATE = re.compile(r"(metadata|linker)\.xlsx|failed_queries\.csv|quarantine")
+DAY = re.compile(rb"(?:18|19|20)[0-9]{6}")
 
 
 class Projects(NamedTuple):
@@ -96,6 +97,13 @@ def test_nothing_that_the_profile_takes_away_is_in_a_file(projects: Projects, na
 def test_nothing_that_identifies_is_anywhere_else(projects: Projects, name: str, tmp_path: Path) -> None:
     """Names of files, spreadsheets, run.txt, and the drive's log."""
     secret = identifying(original for original, _ in projects.pairs[name])
+    if "dates" in name:
+        # A day that was moved may be one that another patient has; nobody's own is where it was.
+        secret = {one for one in secret if not DAY.fullmatch(one)}
+        for original, made in projects.pairs[name]:
+            if readable(original):
+                own = str(pydicom.dcmread(original, force=True, specific_tags=["StudyDate"]).get("StudyDate") or "")
+                assert not DAY.fullmatch(own.encode()) or own not in str(made.parent), made
     root = projects.root(name)
     open_to_all: list[Path] = []
     for folder, folders, names in os.walk(root):
