@@ -46,7 +46,6 @@ FIGURES = {
     "layout-ls": {"ext4, icore", "dicomfs, icore", "ext4, archive", "dicomfs, archive"},
     "export": {"ext4, cp", "dicomfs, ZIP", "dicomfs-fast, directory", "dicomfs-fast, ZIP"},
     "gc": {"ext4, cp", "dicomfs"},
-    "gc-fast": {"ext4, cp", "dicomfs"},
     "growth": {"cfs, 100", "cfs, 200", "dicomfs, 100", "dicomfs, 200"},
 }
 
