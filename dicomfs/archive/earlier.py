@@ -7,9 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-from dicomfs.archive import as_of as moments
 from dicomfs.archive import settings, states, tables
-from dicomfs.archive.as_of import AsOf
+from dicomfs.archive.as_of import AsOf, last_by, refuse_forgotten
 from dicomfs.archive.outcome import OnProgress, Progress
 from dicomfs.archive.states import State
 from dicomfs.errors import ArchiveMissing, Damaged, Refused
@@ -58,7 +57,7 @@ class Earlier:
 
         Raises Refused where it was forgotten, Damaged where commits cannot be read, ArchiveMissing, StorageFull.
         """
-        moments.refuse_forgotten(archive_path, as_of.time_ns)
+        refuse_forgotten(archive_path, as_of.time_ns)
         for attempt in range(_ATTEMPTS):
             live = Index(archive_path / "index", TABLES, writable=False)
             try:
@@ -71,7 +70,7 @@ class Earlier:
                 live.close()
             try:
                 with states.gate(archive_path):  # who is in is safe
-                    moments.refuse_forgotten(archive_path, as_of.time_ns)
+                    refuse_forgotten(archive_path, as_of.time_ns)
                 return cls(archive_path, as_of, seq, state, follows=True), _store(archive_path, state)
             except Refused:
                 state.release()
@@ -163,7 +162,7 @@ class Earlier:
 
 def _found(archive_path: Path, live: Index, as_of: AsOf, on_progress: OnProgress | None) -> tuple[int, State]:
     commits = earlier.known(live)
-    seq = moments.last_by(commits, as_of.time_ns) if as_of.seq is None else as_of.seq
+    seq = last_by(commits, as_of.time_ns) if as_of.seq is None else as_of.seq
     if as_of.directory is not None:
         return seq, states.adopt(as_of.directory, commits, seq)
     return seq, states.use(archive_path, commits, seq, on_progress)

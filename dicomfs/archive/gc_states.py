@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from dicomfs.archive import states
-from dicomfs.archive.as_of import time_text
 from dicomfs.archive.gc_cache import LASTING_S, Cached
+from dicomfs.archive.moments import time_text
 from dicomfs.errors import Refused
 from dicomfs.store.earlier import known
 from dicomfs.store.index import Index

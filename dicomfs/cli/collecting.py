@@ -88,7 +88,7 @@ def _limit(text: str) -> int:
     """Return the time, in ns since 1970, that an age or a time means; raise UsageError."""
     import time
 
-    from dicomfs.archive.as_of import parse_time
+    from dicomfs.archive.moments import parse_time
 
     now_ns = time.time_ns()
     age = _AGE(text.strip())

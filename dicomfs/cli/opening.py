@@ -18,7 +18,8 @@ def open_archive(path: Path, as_of: str | None) -> Archive:
 
     if as_of is None:
         return Archive.open(path)
-    from dicomfs.archive.as_of import AsOf, parse_time
+    from dicomfs.archive.as_of import AsOf
+    from dicomfs.archive.moments import parse_time
 
     moment = AsOf(parse_time(as_of))
     with progress_bar("earlier state") as progress:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dicomfs.archive.as_of import parse_time
+from dicomfs.archive.moments import parse_time
 from dicomfs.errors import UsageError
 from dicomfs.vfs.views import VIEWS
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from dicomfs.archive.as_of import time_text
+from dicomfs.archive.moments import time_text
 from dicomfs.vfs.views import VIEWS, is_projects
 
 NAME: Final = b"README.txt"

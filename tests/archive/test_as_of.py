@@ -18,11 +18,12 @@ import pytest
 
 from dicomfs.archive import as_of, attachments, projects, states
 from dicomfs.archive.archive import Archive
-from dicomfs.archive.as_of import AsOf, parse_time, time_text
+from dicomfs.archive.as_of import AsOf
 from dicomfs.archive.built_in_layouts import built_in
 from dicomfs.archive.check import check
 from dicomfs.archive.earlier import Earlier, prepare
 from dicomfs.archive.layouts import switch_off, switch_on
+from dicomfs.archive.moments import parse_time, time_text
 from dicomfs.archive.project_definition import Definition
 from dicomfs.archive.rebuild import reindex
 from dicomfs.errors import Damaged, NotFound, Refused, UsageError

@@ -13,10 +13,11 @@ import pytest
 
 from dicomfs.archive import states
 from dicomfs.archive.archive import Archive
-from dicomfs.archive.as_of import AsOf, time_text
+from dicomfs.archive.as_of import AsOf
 from dicomfs.archive.check import check
 from dicomfs.archive.earlier import prepare
 from dicomfs.archive.gc import collect
+from dicomfs.archive.moments import time_text
 from dicomfs.errors import Refused
 from tests.archive.importing import add, packs
 from tests.archive.test_as_of import now, other_process, planted, renewed, shown, then

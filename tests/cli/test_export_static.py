@@ -16,9 +16,9 @@ import pytest
 
 from dicomfs.archive import static_objects
 from dicomfs.archive.archive import Archive
-from dicomfs.archive.as_of import time_text
 from dicomfs.archive.documents import directory_name
 from dicomfs.archive.documents_history import STAY_S
+from dicomfs.archive.moments import time_text
 from dicomfs.archive.query import Query
 from dicomfs.export_static import export_static
 from tests.archive import importing, versions

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from dicomfs.archive.as_of import time_text
+from dicomfs.archive.moments import time_text
 from tests.builders import make_instance, write_study
 from tests.mount.conftest import environment, import_into, run
 

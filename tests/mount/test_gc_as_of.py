@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from dicomfs.archive.archive import Archive
-from dicomfs.archive.as_of import time_text
 from dicomfs.archive.check import check
+from dicomfs.archive.moments import time_text
 from dicomfs.store.earlier import known
 from tests.builders import make_instance, write_study
 from tests.mount.conftest import TIMEOUT_S, environment, import_into
